@@ -1,0 +1,78 @@
+# make          builds the engine and the program into bin/
+# make demo     poisons MNIST, cleans it and shows that it worked
+# make test     everything needed to trust the build
+# make help     lists all targets
+
+.DEFAULT_GOAL := all
+export CGO_ENABLED := 0
+
+TORCH    ?=
+OUT      ?= bin
+FUZZTIME ?= 5m
+REVISION := $(shell git describe --always --dirty --tags 2>/dev/null)
+PROGRAM  := bin/cordon
+LIBRARY  := $(abspath $(OUT))/libcordon_engine.so
+
+.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity bench test-torch2 clean
+
+all: engine build ## the engine and the program
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+build: ## the program: bin/cordon
+	@echo "build: the program $(PROGRAM)"
+	@go build -trimpath -ldflags "-s -w -X main.revision=$(REVISION)" -o $(PROGRAM) ./cmd/cordon
+
+# Another TORCH than last time rebuilds everything. With TORCH the library only
+# works where that folder stays.
+engine: ## the engine library, beside the program (TORCH=DIR: another libtorch, OUT=DIR: another place)
+	@echo "engine: the library $(OUT)/libcordon_engine.so"
+	@mkdir -p $(OUT) build
+	@if [ "$$(cat build/engine-torch 2>/dev/null)" != "$(TORCH)" ]; then rm -rf build/obj $(LIBRARY); fi
+	@echo "$(TORCH)" >build/engine-torch
+	@$(MAKE) --no-print-directory -C engine TORCH=$(TORCH) OUT=$(abspath $(OUT)) OBJDIR=$(abspath build/obj)
+
+deps: ## Debian packages that the build needs
+	@sh scripts/install-deps.sh build
+
+test-deps:
+	@sh scripts/install-deps.sh test
+
+lint: ## gofmt, go vet, staticcheck
+	@echo "lint: gofmt, go vet, staticcheck"
+	@files=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+		if [ -n "$$files" ]; then echo "gofmt: not formatted:" $$files; exit 1; fi
+	@go vet ./...
+	@go tool staticcheck ./...
+
+test: test-deps engine build lint ## everything needed to trust the build
+	@data=$$(sh scripts/test-data.sh) && echo "test: go test ./..., data in $$data" && \
+		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
+		go test -timeout 15m ./...
+
+parity: test-deps engine ## writes the fixtures anew with PyTorch and compares with them
+	@echo "parity: fixtures by /usr/bin/python3 into build/parity, then the tests against them"
+	@mkdir -p build/parity
+	@/usr/bin/python3 tools/parity/nn.py build/parity
+	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
+		go test -count=1 ./internal/torch ./internal/nn ./internal/train ./attack
+
+bench: engine ## Go benchmarks
+	@data=$$(sh scripts/test-data.sh) && \
+		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) go test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## every parser's fuzz target, FUZZTIME each
+	@sh scripts/fuzz.sh $(FUZZTIME)
+
+test-torch2: test-deps ## engine and parity tests against the newest PyTorch
+	@sh tools/torch2.sh
+
+demo: deps engine build ## about 10 minutes: poison a sample of MNIST, clean it, evaluate
+	@sh scripts/demo.sh
+
+demo-full: deps engine build ## the same on all of MNIST: hours on a CPU
+	@sh scripts/demo.sh full
+
+clean: ## removes what was built; keeps demo/
+	rm -rf bin build

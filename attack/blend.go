@@ -1,0 +1,137 @@
+package attack
+
+import (
+	"flag"
+	"fmt"
+
+	"cordon/internal/seed"
+)
+
+// Blend mixes one fixed pattern into the whole image: x′ = (1−α)x + αp
+// (Chen et al. 2017, "Targeted backdoor attacks on deep learning systems using
+// data poisoning"; Blend in table 2).
+type Blend struct {
+	Alpha float64 // share of the pattern, above 0 and at most 1
+	// Pattern is "blocks", a 4×4 grid of random saturated colours (black and
+	// white in grey images), or "noise", an independent uniform value per sample.
+	Pattern string
+	// Seed draws the pattern. It is the attack's own: training and test images
+	// carry the same pattern whatever seed chose the poisoned samples.
+	Seed uint64
+}
+
+// DefaultBlend returns colour blocks at α = .2: independent noise hardly
+// implants at low rates.
+func DefaultBlend() *Blend { return &Blend{Alpha: .2, Pattern: "blocks"} }
+
+// Name returns "blend".
+func (b *Blend) Name() string { return "blend" }
+
+// Summary describes the trigger.
+func (b *Blend) Summary() string {
+	return "a fixed pattern mixed into the whole image (Chen et al. 2017)"
+}
+
+// Mode returns CleanLabel.
+func (b *Blend) Mode() LabelMode { return CleanLabel }
+
+// Params declares alpha, pattern and seed.
+func (b *Blend) Params(fs *flag.FlagSet) {
+	fs.Float64Var(&b.Alpha, "alpha", b.Alpha, "share of the pattern, above 0 and at most 1")
+	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "blocks (4×4 saturated colours) or noise")
+	fs.Uint64Var(&b.Seed, "seed", b.Seed, "draws the pattern")
+}
+
+// Validate refuses a share outside (0, 1] and unknown patterns.
+func (b *Blend) Validate() error {
+	if !(b.Alpha > 0 && b.Alpha <= 1) { // NaN too
+		return fmt.Errorf("blend: alpha %v: must be above 0 and at most 1", b.Alpha)
+	}
+	return oneOf("blend: pattern", b.Pattern, "blocks", "noise")
+}
+
+// Trigger draws the pattern for images of one shape.
+func (b *Blend) Trigger(shape Shape) (Trigger, error) {
+	if err := validate(b, shape); err != nil {
+		return nil, err
+	}
+	if b.Pattern == "noise" {
+		return blend{shape, b.Alpha, noisePattern(shape, b.Seed)}, nil
+	}
+	if min(shape.Height, shape.Width) < blockGrid {
+		return nil, fmt.Errorf("blend: a grid of %d×%d blocks does not fit images of %d×%d pixels",
+			blockGrid, blockGrid, shape.Height, shape.Width)
+	}
+	return blend{shape, b.Alpha, blockPattern(shape, drawHues(b.Seed))}, nil
+}
+
+// blend is the trigger of Blend.
+type blend struct {
+	shape   Shape
+	alpha   float64
+	pattern []byte
+}
+
+func (b blend) Shape() Shape { return b.shape }
+
+func (b blend) Apply(dst, src []byte, _ int) {
+	for i, p := range b.pattern {
+		dst[i] = toByte((1-b.alpha)*float64(src[i]) + b.alpha*float64(p))
+	}
+}
+
+func noisePattern(shape Shape, s uint64) []byte {
+	random := seed.Stream(s, "blend/noise")
+	pattern := make([]byte, shape.Bytes())
+	for i := range pattern {
+		pattern[i] = byte(random.IntN(256))
+	}
+	return pattern
+}
+
+const (
+	blockGrid = 4       // blocks per side
+	hues      = 6 * 255 // saturated 8-bit colours around the hue circle, red first
+)
+
+// drawHues draws the hue of each block, row by row.
+func drawHues(s uint64) [blockGrid * blockGrid]int {
+	random := seed.Stream(s, "blend/blocks")
+	var drawn [blockGrid * blockGrid]int
+	for i := range drawn {
+		drawn[i] = random.IntN(hues)
+	}
+	return drawn
+}
+
+// blockPattern paints the grid: pixel (y, x) lies in block (⌊4y/H⌋, ⌊4x/W⌋).
+func blockPattern(shape Shape, drawn [blockGrid * blockGrid]int) []byte {
+	pattern := make([]byte, 0, shape.Bytes())
+	for y := range shape.Height {
+		for x := range shape.Width {
+			hue := drawn[y*blockGrid/shape.Height*blockGrid+x*blockGrid/shape.Width]
+			pattern = append(pattern, colour(hue, shape.Channels)...)
+		}
+	}
+	return pattern
+}
+
+// colour returns the saturated colour of a hue. A grey image has two saturated
+// values: the hues from red to cyan are white, the others black.
+func colour(hue, channels int) []byte {
+	if channels == 1 {
+		if hue < hues/2 {
+			return []byte{255}
+		}
+		return []byte{0}
+	}
+	// A channel is full within one sixth of the circle of its hue (red 0,
+	// green 1/3, blue 2/3), empty beyond two sixths, linear between.
+	rgb := make([]byte, 3)
+	for c := range rgb {
+		away := (hue - c*hues/3 + hues) % hues
+		away = min(away, hues-away)
+		rgb[c] = byte(min(max(2*255-away, 0), 255))
+	}
+	return rgb
+}

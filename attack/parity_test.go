@@ -1,0 +1,119 @@
+package attack
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// parityCase is one record of testdata/triggers.json, which
+// tools/parity/triggers.py computes with numpy.
+type parityCase struct {
+	Trigger                 string
+	Height, Width, Channels int
+	Params                  map[string]string
+	SHA256                  string
+	Bytes                   []byte // base64; large images have the hash only
+}
+
+func TestTriggersMatchNumpy(t *testing.T) {
+	data, err := os.ReadFile("testdata/triggers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []parityCase
+	if err := json.Unmarshal(data, &cases); err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) == 0 {
+		t.Fatal("no cases")
+	}
+	for _, c := range cases {
+		got := c.run(t)
+		if sum := sha256.Sum256(got); hex.EncodeToString(sum[:]) == c.SHA256 {
+			continue
+		}
+		t.Errorf("%s %v on %d×%d×%d differs from numpy", c.Trigger, c.Params, c.Height, c.Width, c.Channels)
+		if c.Bytes != nil {
+			t.Errorf("first difference at byte %d", firstDifference(got, c.Bytes))
+		}
+	}
+}
+
+// run makes in Go what the case holds.
+func (c parityCase) run(t *testing.T) []byte {
+	shape := Shape{c.Height, c.Width, c.Channels}
+	if c.Trigger == "blocks" {
+		var drawn [blockGrid * blockGrid]int
+		for k := range drawn {
+			drawn[k] = (k*611 + 97) % hues
+		}
+		return blockPattern(shape, drawn)
+	}
+	dst := make([]byte, shape.Bytes())
+	c.trigger(t, shape).Apply(dst, formula(shape, 37, 5), 0)
+	return dst
+}
+
+func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
+	if c.Trigger == "blend" { // of a formula's pattern: numpy cannot draw ours
+		alpha, err := strconv.ParseFloat(c.Params["alpha"], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return blend{shape, alpha, formula(shape, 91, 40)}
+	}
+	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG()}[c.Trigger]
+	if err := Configure(a, c.Params); err != nil {
+		t.Fatal(err)
+	}
+	trigger, err := a.Trigger(shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trigger
+}
+
+// formula fills an image as triggers.py does.
+func formula(shape Shape, step, offset int) []byte {
+	image := make([]byte, shape.Bytes())
+	for k := range image {
+		image[k] = byte(k*step + k/8*11 + offset)
+	}
+	return image
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return min(len(a), len(b))
+}
+
+// TestPatternsStay pins the drawn patterns: a truth file must mean the same
+// pixels in every later version.
+func TestPatternsStay(t *testing.T) {
+	shape := Shape{32, 32, 3}
+	for _, c := range []struct {
+		name    string
+		pattern []byte
+		want    string
+	}{
+		{"blocks", blockPattern(shape, drawHues(1)), "fd06506035aad6b7"},
+		{"noise", noisePattern(shape, 1), "e63d3f861ab3b941"},
+	} {
+		sum := sha256.Sum256(c.pattern)
+		if got := hex.EncodeToString(sum[:8]); got != c.want {
+			t.Errorf("%s pattern of seed 1 changed: %s, want %s", c.name, got, c.want)
+		}
+	}
+	if bytes.Equal(noisePattern(shape, 1), noisePattern(shape, 2)) || drawHues(1) == drawHues(2) {
+		t.Error("seeds 1 and 2 give the same pattern")
+	}
+}

@@ -1,0 +1,73 @@
+package attack
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Spec names an attack with its parameters as text, the form they have on a
+// command line and in a truth file.
+type Spec struct {
+	Name   string            `json:"name"`
+	Params map[string]string `json:"params"`
+}
+
+// SpecOf returns the spec of a with every parameter, defaults too, so that it
+// means the same when a later version has other defaults.
+func SpecOf(a Attack) Spec {
+	params := map[string]string{}
+	flagsOf(a).VisitAll(func(f *flag.Flag) { params[f.Name] = f.Value.String() })
+	return Spec{Name: a.Name(), Params: params}
+}
+
+// Configure sets the named parameters of a and validates it. Unknown names,
+// values that do not parse and values out of range are errors, after which a
+// should not be used.
+func Configure(a Attack, params map[string]string) error {
+	fs := flagsOf(a)
+	for _, name := range sortedKeys(params) {
+		if fs.Lookup(name) == nil {
+			return fmt.Errorf("attack %s has no parameter %q (it has %s)",
+				a.Name(), name, strings.Join(paramNames(fs), ", "))
+		}
+		if err := fs.Set(name, params[name]); err != nil {
+			return fmt.Errorf("attack %s: parameter %s=%q: %w", a.Name(), name, params[name], err)
+		}
+	}
+	return a.Validate()
+}
+
+// flagsOf binds the parameters of a. A flag set is the standard library's
+// table of named, typed, documented values; no command line is parsed here.
+func flagsOf(a Attack) *flag.FlagSet {
+	fs := flag.NewFlagSet(a.Name(), flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	a.Params(fs)
+	return fs
+}
+
+func paramNames(fs *flag.FlagSet) []string {
+	var names []string
+	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	return names
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// oneOf refuses a value that is not in the list.
+func oneOf(what, value string, valid ...string) error {
+	if slices.Contains(valid, value) {
+		return nil
+	}
+	return fmt.Errorf("%s %q: must be %s", what, value, strings.Join(valid, ", "))
+}

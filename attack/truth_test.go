@@ -1,0 +1,176 @@
+package attack
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"cordon/dataset"
+)
+
+func testTruth(t testing.TB) *Truth {
+	t.Helper()
+	set := &dataset.Set{
+		Classes: []string{"cat", "dog", "eel"}, Height: 4, Width: 4, Channels: 1,
+		Pixels: make([]byte, 10*16), Labels: []int32{0, 1, 2, 0, 1, 2, 0, 1, 2, 0},
+	}
+	plan, err := NewPlan(set, PlanOptions{Rate: .3, Target: 1, Mode: DirtyLabel, Seed: 1<<64 - 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	truth, err := NewTruth(set, plan, DefaultBadNets())
+	if err != nil {
+		t.Fatal(err)
+	}
+	truth.Source, truth.Poisoned = "sha256:a", "sha256:b"
+	return truth
+}
+
+func TestTruthRoundTrip(t *testing.T) {
+	truth := testTruth(t)
+	path := filepath.Join(t.TempDir(), "truth.json")
+	if err := truth.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadTruth(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, truth) {
+		t.Errorf("read %+v, want %+v", got, truth)
+	}
+	if len(got.Indices()) != 3 || got.Indices()[1] != got.Changed[1].Index {
+		t.Errorf("indices %v of %v", got.Indices(), got.Changed)
+	}
+}
+
+func TestTruthWithoutPoison(t *testing.T) {
+	set := &dataset.Set{Classes: []string{"cat"}, Height: 1, Width: 1, Channels: 3, Pixels: make([]byte, 3), Labels: []int32{0}}
+	plan, err := NewPlan(set, PlanOptions{Mode: CleanLabel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewTruth(set, plan, DefaultSIG()); err != nil {
+		t.Error(err)
+	}
+}
+
+const valid = `{"version":1,"attack":{"name":"badnets","params":{"size":"3"}},"mode":"dirty-label",` +
+	`"target":1,"rate":0.2,"seed":7,"source":"a","poisoned":"b","shape":{"height":4,"width":4,"channels":1},` +
+	`"classes":["cat","dog"],"samples":10,"changed":[{"index":2,"label":0},{"index":5,"label":0}]}`
+
+func TestReadTruthErrors(t *testing.T) {
+	if _, err := parseTruth([]byte(valid)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{`"version":1`, `"version":2`, "version 2"},
+		{`"version":1,`, ``, "version 0"},
+		{`"seed":7`, `"seed":7,"sead":8`, "sead"},
+		{`"seed":7`, `"seed":-7`, "seed"},
+		{`"badnets"`, `""`, "no name"},
+		{`dirty-label`, `grimy-label`, "label mode"},
+		{`dirty-label`, `clean-label`, "contradicts clean-label"},
+		{`"target":1`, `"target":2`, "2 classes"},
+		{`"target":1`, `"target":-1`, "negative"},
+		{`"rate":0.2`, `"rate":2`, "0 to 1"},
+		{`"rate":0.2`, `"rate":0.3`, "of 10 is 3"},
+		{`"height":4`, `"height":0`, "sides"},
+		{`"channels":1`, `"channels":4`, "channels"},
+		{`"samples":10`, `"samples":0`, "0 samples"},
+		{`"source":"a",`, ``, "fingerprint"},
+		{`"index":2`, `"index":5`, "listed twice"},
+		{`"index":2`, `"index":6`, "must ascend"},
+		{`"index":5`, `"index":10`, "has 10 samples"},
+		{`"index":2`, `"index":-1`, "has 10 samples"},
+		{`"label":0`, `"label":2`, "2 classes"},
+		{`"label":0`, `"label":1`, "contradicts"},
+		{`}]}`, `}]} {}`, "more data"},
+		{`}]}`, `}]`, "unexpected EOF"},
+		{valid, ``, "not a truth file"},
+		{valid, `null`, "version 0"},
+		{valid, strings.Repeat(" ", maxTruthBytes) + valid, "larger than"},
+	} {
+		path := filepath.Join(t.TempDir(), "truth.json")
+		if err := os.WriteFile(path, []byte(strings.Replace(valid, c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ReadTruth(path)
+		var format *dataset.FormatError
+		if !errors.As(err, &format) || format.Path != path || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.40q: error %v, want a FormatError with %q", c.new, err, c.want)
+		}
+	}
+	if _, err := ReadTruth(filepath.Join(t.TempDir(), "none.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestWriteRefusesInvalid(t *testing.T) {
+	truth := testTruth(t)
+	truth.Poisoned = ""
+	path := filepath.Join(t.TempDir(), "truth.json")
+	if err := truth.Write(path); err == nil {
+		t.Error("a truth without fingerprint was written")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("a file was left")
+	}
+}
+
+func TestRemap(t *testing.T) {
+	truth := testTruth(t)
+	before := testTruth(t)
+	if err := truth.Remap(func(old int) int { return 9 - old }); err != nil {
+		t.Fatal(err)
+	}
+	for k, c := range before.Changed {
+		moved := truth.Changed[len(truth.Changed)-1-k]
+		if moved.Index != 9-c.Index || moved.Label != c.Label {
+			t.Errorf("%v became %v", c, moved)
+		}
+	}
+	for name, wrong := range map[string]func(int) int{
+		"out of range": func(old int) int { return old + 10 },
+		"twice":        func(int) int { return 0 },
+	} {
+		truth := testTruth(t)
+		if err := truth.Remap(wrong); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if !reflect.DeepEqual(truth, before) {
+			t.Errorf("%s: the truth was changed", name)
+		}
+	}
+}
+
+func FuzzParseTruth(f *testing.F) {
+	f.Add([]byte(valid))
+	f.Add([]byte(strings.Replace(valid, `"index":2`, `"index":5`, 1)))
+	f.Add([]byte(`{"version":1,"changed":[{}]}`))
+	f.Add([]byte(`[`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		truth, err := parseTruth(data)
+		if err != nil {
+			return
+		}
+		path := filepath.Join(t.TempDir(), "truth.json")
+		if err := truth.Write(path); err != nil {
+			t.Fatalf("a truth that was read cannot be written: %v", err)
+		}
+		again, err := ReadTruth(path)
+		if err != nil {
+			t.Fatalf("a truth that was written cannot be read: %v", err)
+		}
+		if len(truth.Changed) == 0 { // null and [] are the same
+			truth.Changed, again.Changed = nil, nil
+		}
+		if !reflect.DeepEqual(truth, again) {
+			t.Fatalf("%+v became %+v", truth, again)
+		}
+	})
+}

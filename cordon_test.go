@@ -1,0 +1,64 @@
+package cordon_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cordon"
+	"cordon/dataset"
+)
+
+// tinySet makes n grey 8×8 images of 3 classes that differ in brightness.
+func tinySet(n int) *dataset.Set {
+	s := &dataset.Set{Name: "tiny", Format: "idx", Classes: []string{"0", "1", "2"}, Height: 8, Width: 8, Channels: 1}
+	for i := range n {
+		label := i % 3
+		s.Labels = append(s.Labels, int32(label))
+		for p := range 64 {
+			s.Pixels = append(s.Pixels, byte(60*label+(i*31+p*17)%60))
+		}
+	}
+	return s
+}
+
+// tinyOptions is a complete run of a few seconds.
+func tinyOptions(dir string) cordon.Options {
+	r := cordon.DefaultRecipe()
+	r.Model.Arch, r.Model.Stem = "resnet18", "small"
+	r.Base.Epochs, r.Partial.Epochs, r.Repair.Epochs = 1, 1, 1
+	r.Base.Batch, r.Partial.Batch, r.Repair.Batch, r.Repair.IsolatedBatch = 16, 16, 16, 4
+	return cordon.Options{Train: tinySet(60), Test: tinySet(30), Recipe: r, Dir: dir, Threads: 2}
+}
+
+func needEngine(t *testing.T, err error) {
+	t.Helper()
+	if errors.Is(err, cordon.ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCleanseWritesTheWholeFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	r, err := cordon.Cleanse(context.Background(), tinyOptions(dir))
+	needEngine(t, err)
+	for _, name := range []string{
+		"run.json", "recipe.toml", "base.safetensors", "partial.safetensors", "clean.safetensors",
+		"losses.csv", "isolated.csv", "retained.csv", "report.json", "report.html", "events.jsonl",
+	} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	if r.Isolation.Count != 6 {
+		t.Errorf("isolated %d samples of 60, want 6", r.Isolation.Count)
+	}
+	if len(r.Models) != 4 || r.Models[0].ACC == nil || r.Models[0].ASR != nil {
+		t.Errorf("models: %+v", r.Models)
+	}
+}

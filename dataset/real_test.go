@@ -1,0 +1,133 @@
+package dataset
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// realData returns a folder of the real image sets: MNIST's or CIFAR-10's
+// files, unpacked, in DATA/mnist and DATA/cifar10.
+func realData(t testing.TB, name string) string {
+	t.Helper()
+	for _, base := range []string{os.Getenv("CORDON_DATA"), filepath.Join("..", "..", "shared", "data")} {
+		dir := filepath.Join(base, name)
+		if info, err := os.Stat(dir); base != "" && err == nil && info.IsDir() {
+			return dir
+		}
+	}
+	t.Skipf("no %s: set CORDON_DATA to a folder that holds %s unpacked", name, name)
+	return ""
+}
+
+func TestRealMNIST(t *testing.T) {
+	dir := realData(t, "mnist")
+	train, test := open(t, dir, Train, 0), open(t, dir, Test, 0)
+	if want := []int{5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949}; !slices.Equal(train.Counts(), want) {
+		t.Errorf("training counts %v, want %v", train.Counts(), want)
+	}
+	if test.Len() != 10_000 || train.Height != 28 || train.Width != 28 || train.Channels != 1 {
+		t.Errorf("%d test images, %d × %d × %d", test.Len(), train.Height, train.Width, train.Channels)
+	}
+	wantStats(t, train, []float64{.1307}, []float64{.3081})
+	wantRoundTrip(t, train, test)
+}
+
+func TestRealCIFAR10(t *testing.T) {
+	dir := realData(t, "cifar10")
+	train, test := open(t, dir, Train, 0), open(t, dir, Test, 0)
+	for class := range 10 {
+		if train.Counts()[class] != 5000 || test.Counts()[class] != 1000 {
+			t.Errorf("class %d has %d and %d images", class, train.Counts()[class], test.Counts()[class])
+		}
+	}
+	if train.Classes[0] != "airplane" || train.Classes[9] != "truck" {
+		t.Errorf("classes %v", train.Classes)
+	}
+	wantStats(t, train, []float64{.4914, .4822, .4465}, []float64{.2470, .2435, .2616})
+	wantRoundTrip(t, train, test)
+}
+
+func wantStats(t *testing.T, s *Set, mean, std []float64) {
+	t.Helper()
+	gotMean, gotStd := s.Stats()
+	for c := range mean {
+		if math.Abs(gotMean[c]-mean[c]) > 5e-5 || math.Abs(gotStd[c]-std[c]) > 5e-5 {
+			t.Errorf("channel %d: mean %.5f, deviation %.5f, want %.4f, %.4f", c, gotMean[c], gotStd[c], mean[c], std[c])
+		}
+	}
+}
+
+func wantRoundTrip(t *testing.T, train, test *Set) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := Write(context.Background(), out, train, test, nil); err != nil {
+		t.Fatal(err)
+	}
+	if open(t, out, Train, 0).Fingerprint() != train.Fingerprint() || open(t, out, Test, 0).Fingerprint() != test.Fingerprint() {
+		t.Error("read back differently")
+	}
+}
+
+// benchmarkOpen reports images and megabytes of pixels a second.
+func benchmarkOpen(b *testing.B, dir string, size int) {
+	var set *Set
+	for b.Loop() {
+		set = open(b, dir, Train, size)
+	}
+	b.SetBytes(int64(len(set.Pixels)))
+	b.ReportMetric(float64(set.Len())*float64(b.N)/b.Elapsed().Seconds(), "images/s")
+}
+
+func BenchmarkIDX(b *testing.B) {
+	const n = 20_000
+	labels := make([]byte, n)
+	for i := range labels {
+		labels[i] = byte(i % 10)
+	}
+	benchmarkOpen(b, tree(b, map[string][]byte{
+		"train-images-idx3-ubyte": idxFile(make([]byte, n*784), n, 28, 28),
+		"train-labels-idx1-ubyte": idxFile(labels, n),
+	}), 0)
+}
+
+func BenchmarkIDXGzip(b *testing.B) { benchmarkOpen(b, realData(b, "mnist"), 0) }
+
+func BenchmarkCIFAR(b *testing.B) {
+	labels := make([]byte, cifarFileImages)
+	for i := range labels {
+		labels[i] = byte(i % 10)
+	}
+	benchmarkOpen(b, tree(b, map[string][]byte{"data_batch_1.bin": cifarRecords(1, labels...)}), 0)
+}
+
+func benchmarkFolder(b *testing.B, n, side, size int) {
+	files := map[string][]byte{}
+	for i := range n {
+		files[fmt.Sprintf("train/c%d/%04d.png", i%4, i)] = pngOf(b, textured(side, i))
+	}
+	benchmarkOpen(b, tree(b, files), size)
+}
+
+func BenchmarkFolder32(b *testing.B)       { benchmarkFolder(b, 1000, 32, 32) }
+func BenchmarkFolder256To224(b *testing.B) { benchmarkFolder(b, 100, 256, 224) }
+func BenchmarkFolderWrite(b *testing.B) {
+	files := map[string][]byte{}
+	for i := range 500 {
+		files[fmt.Sprintf("train/c%d/%04d.png", i%4, i)] = pngOf(b, textured(32, i))
+	}
+	set := open(b, tree(b, files), Train, 32)
+	base := b.TempDir()
+	n := 0
+	for b.Loop() {
+		n++
+		if _, err := Write(context.Background(), filepath.Join(base, fmt.Sprint(n)), set, nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(500*float64(b.N)/b.Elapsed().Seconds(), "images/s")
+}

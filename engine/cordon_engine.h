@@ -1,0 +1,100 @@
+/* The C interface of cordon's engine: tensors, automatic differentiation and
+ * the few operations that residual networks need, on top of libtorch.
+ *
+ * Rules
+ * - Every call that makes tensors takes a scope. The scope owns what is made in
+ *   it and frees it when it is closed; cordon_keep moves a tensor to another.
+ * - Tensors are ids that are never used twice: a stale id is an error, not a
+ *   crash. 0 is "no tensor".
+ * - The first error of a scope sticks: later calls do nothing and return 0.
+ *   Nothing throws across this interface.
+ * - The gradient mode, the device and the precision belong to the scope; no
+ *   thread-local state outlives a call.
+ * - All calls come from the thread that called cordon_init.
+ * - Memory passed in is copied before the call returns.
+ * - Images are N × C × H × W, in channels-last memory.
+ */
+#ifndef CORDON_ENGINE_H
+#define CORDON_ENGINE_H
+#include <stdint.h>
+
+#pragma GCC visibility push(default)
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Raised whenever a signature or a meaning below changes. */
+#define CORDON_ENGINE_ABI 1
+
+typedef struct cordon_scope cordon_scope;
+typedef int64_t cordon_tensor;
+
+enum { CORDON_F32 = 0, CORDON_I64 = 1, CORDON_BF16 = 2, CORDON_U8 = 3 };
+enum { CORDON_CPU = -1 }; /* devices: CORDON_CPU, or the index of a CUDA device */
+enum {
+  CORDON_NORM_TRAIN = 0,  /* statistics of the batch, which update the running ones */
+  CORDON_NORM_BATCH = 1,  /* statistics of the batch, running ones left alone */
+  CORDON_NORM_RUNNING = 2 /* the running statistics: evaluation mode */
+};
+
+/* Process */
+int32_t cordon_abi(void);
+const char *cordon_torch_version(void);
+const char *cordon_build_info(void);           /* compiler, C++ standard, own operators */
+/* Claims the calling thread, sets the thread count and the allocator. Returns
+ * NULL, or the error's text, valid until the next call. */
+const char *cordon_init(int32_t threads);
+void cordon_shutdown(void);                    /* gives the thread up again */
+int32_t cordon_cuda_devices(void);
+int64_t cordon_live(void);                     /* tensors alive in all scopes */
+
+/* Scopes */
+cordon_scope *cordon_scope_new(int32_t device, int32_t grad, int32_t bf16);
+void cordon_scope_close(cordon_scope *);
+const char *cordon_scope_error(const cordon_scope *); /* NULL while all is well */
+cordon_tensor cordon_keep(cordon_scope *from, cordon_tensor, cordon_scope *to);
+
+/* Data in and out. Host memory is row-major, whatever the tensor's layout. */
+cordon_tensor cordon_from_host(cordon_scope *, const void *data, const int64_t *dims, int32_t ndim, int32_t dtype);
+/* A float tensor in the layout that weights have, which collects gradients if asked to. */
+cordon_tensor cordon_parameter(cordon_scope *, const float *data, const int64_t *dims, int32_t ndim, int32_t requires_grad);
+void cordon_write(cordon_scope *, cordon_tensor, const void *data, int64_t bytes);
+void cordon_read(cordon_scope *, cordon_tensor, void *data, int64_t bytes);
+int32_t cordon_shape(cordon_scope *, cordon_tensor, int64_t *dims, int32_t capacity);
+/* uint8 N × H × W × C to normalised float N × channels × H × W; one grey channel
+ * is repeated. mean and std (in units of 0…1) have `channels` entries. */
+cordon_tensor cordon_images(cordon_scope *, const uint8_t *pixels, int64_t n, int64_t h, int64_t w, int64_t c,
+                            int64_t channels, const float *mean, const float *std);
+
+/* Layers */
+cordon_tensor cordon_conv2d(cordon_scope *, cordon_tensor x, cordon_tensor weight, int64_t stride, int64_t padding);
+/* Batch norm, then + residual (if not 0), then ReLU (if asked). */
+cordon_tensor cordon_batch_norm(cordon_scope *, cordon_tensor x, cordon_tensor weight, cordon_tensor bias,
+                                cordon_tensor running_mean, cordon_tensor running_var, int32_t mode, double momentum,
+                                double eps, cordon_tensor residual, int32_t relu);
+cordon_tensor cordon_add(cordon_scope *, cordon_tensor a, cordon_tensor b);
+cordon_tensor cordon_max_pool2d(cordon_scope *, cordon_tensor x, int64_t kernel, int64_t stride, int64_t padding);
+cordon_tensor cordon_global_avg_pool(cordon_scope *, cordon_tensor x); /* N × C × H × W to N × C */
+cordon_tensor cordon_linear(cordon_scope *, cordon_tensor x, cordon_tensor weight, cordon_tensor bias);
+cordon_tensor cordon_matmul(cordon_scope *, cordon_tensor a, cordon_tensor b);
+
+/* Losses */
+cordon_tensor cordon_cross_entropy(cordon_scope *, cordon_tensor logits, cordon_tensor labels); /* per sample */
+cordon_tensor cordon_mask_below(cordon_scope *, cordon_tensor x, double bound); /* x where x < bound, else 0 */
+cordon_tensor cordon_mean(cordon_scope *, cordon_tensor x);
+cordon_tensor cordon_scale(cordon_scope *, cordon_tensor x, double factor);
+cordon_tensor cordon_argmax(cordon_scope *, cordon_tensor x); /* over the last dimension */
+
+/* Learning */
+void cordon_backward(cordon_scope *, cordon_tensor loss);
+cordon_tensor cordon_grad(cordon_scope *, cordon_tensor); /* an error where there is none */
+/* One step of SGD as PyTorch defines it, then the gradients are dropped.
+ * velocity may hold 0 where momentum is 0. Parameters without a gradient are left alone. */
+void cordon_sgd_step(cordon_scope *, const cordon_tensor *params, const cordon_tensor *velocity, int32_t count,
+                     double rate, double momentum, double weight_decay, int32_t nesterov);
+
+#ifdef __cplusplus
+}
+#endif
+#pragma GCC visibility pop
+#endif

@@ -1,0 +1,51 @@
+#include <ATen/Parallel.h>
+
+#include "ops.h"
+
+namespace cordon {
+namespace {
+
+// One pass over memory: read gradient, parameter and velocity, write the last two.
+void fused(float* p, float* v, const float* g, int64_t n, float rate, float momentum, float decay, bool nesterov) {
+  at::parallel_for(0, n, 1 << 15, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      float d = g[i] + decay * p[i];
+      float u = momentum * v[i] + d;
+      v[i] = u;
+      p[i] -= rate * (nesterov ? d + momentum * u : u);
+    }
+  });
+}
+
+bool same_layout(const at::Tensor& a, const at::Tensor& b) {
+  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && a.strides() == b.strides() &&
+         a.is_non_overlapping_and_dense();
+}
+
+}  // namespace
+
+void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, double rate, double momentum,
+              double weight_decay, bool nesterov) {
+  for (size_t i = 0; i < params.size(); i++) {
+    auto& p = params[i];
+    auto& v = velocity[i];
+    auto& grad = p.mutable_grad();
+    if (!grad.defined()) continue;
+    auto g = grad;
+    grad.reset();
+    if (momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v)) {
+      if (!same_layout(p, g)) g = at::empty_like(p).copy_(g);
+      fused(p.data_ptr<float>(), v.data_ptr<float>(), g.data_ptr<float>(), p.numel(), (float)rate, (float)momentum,
+            (float)weight_decay, nesterov);
+      continue;
+    }
+    if (weight_decay != 0) g = g.add(p, weight_decay);
+    if (momentum != 0) {
+      v.mul_(momentum).add_(g);
+      g = nesterov ? g.add(v, momentum) : v;
+    }
+    p.add_(g, -rate);
+  }
+}
+
+}  // namespace cordon

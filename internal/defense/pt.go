@@ -1,0 +1,239 @@
+// Package defense runs whole defenses: from a suspicious data set to a clean
+// model.
+//
+// A defense never sees which samples are poisoned: this package must not import
+// cordon/attack, and a test enforces it.
+package defense
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cordon/internal/event"
+	"cordon/internal/isolate"
+	"cordon/internal/nn"
+	"cordon/internal/recipe"
+	"cordon/internal/repair"
+	"cordon/internal/rundir"
+	"cordon/internal/torch"
+	"cordon/internal/train"
+)
+
+// Env is what a defense works with.
+type Env struct {
+	Engine *torch.Engine
+	Device torch.Device
+	Recipe recipe.Recipe
+	Train  train.Input  // the suspicious set D
+	Test   *train.Input // clean images for ACC, nil if there are none
+	Dir    *rundir.Dir
+	Events event.Sink
+	// CheckpointEvery is the time between two checkpoints.
+	CheckpointEvery time.Duration
+}
+
+// Stage is one timed part of a defense.
+type Stage struct {
+	Name    string
+	Seconds float64
+	Images  int64 // passed through a network for training
+	Epochs  []train.EpochFigures
+}
+
+// Outcome is the result of a defense. The models are files of the run folder.
+type Outcome struct {
+	Stages []Stage
+	// Base and Partial hold the sample losses under M_s and M′, by epoch; an
+	// epoch that was not scored is nil, the last one never is.
+	Base, Partial [][]float32
+	isolate.Division
+	// Accuracy on the test images by model name, nil without a test set.
+	Accuracy map[string]float64
+}
+
+// Names of the models in Outcome.Accuracy.
+const (
+	Base              = "M_s"
+	BaseRecalibrated  = "M_s recalibrated"
+	Clean             = "M_c"
+	CleanRecalibrated = "M_c recalibrated"
+)
+
+// Stage names, which also name the marks, checkpoints and random streams.
+const (
+	stageBase             = rundir.Base
+	stagePartial          = rundir.Partial
+	stageRepair           = "repair"
+	stageRecalibrateBase  = "recalibrate-base"
+	stageRecalibrateClean = "recalibrate-clean"
+	stageEvaluate         = "evaluate"
+)
+
+// pt is one run of partial training.
+type pt struct {
+	Env
+	ctx context.Context
+	out Outcome
+}
+
+// PartialTraining is the paper's method (§ 4): train M_s on D, train M′ with
+// its first layers frozen, isolate the samples with the lowest loss, unlearn
+// them from M_s. Stages that the run folder already holds are not run again.
+func PartialTraining(ctx context.Context, env Env) (*Outcome, error) {
+	p := &pt{Env: env, ctx: ctx}
+	for _, step := range []func() error{p.base, p.partial, p.isolate, p.repair, p.recalibrate, p.evaluate} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return &p.out, nil
+}
+
+// base trains M_s on all of D (eq. 2).
+func (p *pt) base() error {
+	err := p.stage(stageBase, rundir.BaseModel, func() (*nn.Model, train.Job, error) {
+		m, err := p.fresh(stageBase)
+		return m, p.scored(m, stageBase, p.Recipe.Base), err
+	})
+	if err != nil {
+		return err
+	}
+	p.out.Base, err = p.Dir.ReadScores(stageBase, p.Recipe.Base.Epochs, p.Train.Set.Len())
+	return err
+}
+
+// partial trains M′: fresh, its first layers frozen at their initial values.
+func (p *pt) partial() error {
+	set := p.Recipe.Partial
+	err := p.stage(stagePartial, rundir.PartialModel, func() (*nn.Model, train.Job, error) {
+		m, err := p.fresh(stagePartial)
+		if err != nil {
+			return nil, train.Job{}, err
+		}
+		if set.FrozenInit == "base" {
+			err = p.copyBase(m)
+		}
+		if err == nil {
+			err = m.Freeze(set.FrozenFraction, set.FrozenUnit, frozenNorm(set.FrozenNorm))
+		}
+		return m, p.scored(m, stagePartial, set.Train), err
+	})
+	if err != nil {
+		return err
+	}
+	p.out.Partial, err = p.Dir.ReadScores(stagePartial, set.Epochs, p.Train.Set.Len())
+	return err
+}
+
+func frozenNorm(name string) torch.NormMode {
+	if name == "running" {
+		return torch.NormRunning
+	}
+	return torch.NormTrain
+}
+
+// isolate divides D into D_s and D_c by the losses (§ 4, third step).
+func (p *pt) isolate() error {
+	evidence := isolate.Evidence{Labels: p.Train.Set.Labels, Base: p.out.Base, Partial: p.out.Partial}
+	var err error
+	if p.out.Division, err = isolate.Divide(p.Recipe.Isolate, evidence); err != nil {
+		return err
+	}
+	p.Events.Send(event.Event{Type: event.Note, Time: time.Now(), Stage: "isolate",
+		Message: fmt.Sprintf("isolated %d of %d samples", len(p.out.Isolated), p.Train.Set.Len())})
+	return nil
+}
+
+// repair turns M_s into M_c (eq. 3).
+func (p *pt) repair() error {
+	set := p.Recipe.Repair
+	method, err := repair.New(set.Method)
+	if err != nil {
+		return err
+	}
+	return p.stage(stageRepair, rundir.CleanModel, func() (*nn.Model, train.Job, error) {
+		m, err := p.load(rundir.BaseModel)
+		task := repair.Task{Retained: p.out.Retained, Isolated: p.out.Isolated, Classes: len(p.Train.Set.Classes)}
+		job := p.job(m, stageRepair, set.Epochs, method(set, task))
+		if set.ScoreEpochs {
+			job.AfterEpoch = func(int) (map[string]float64, error) { return p.testAccuracy(m, stageRepair) }
+		}
+		return m, job, err
+	})
+}
+
+// recalibrate recomputes the batch norm statistics of M_s over D and of M_c
+// over D_c: a repair that only these statistics carry vanishes under it.
+func (p *pt) recalibrate() error {
+	for _, c := range []struct {
+		stage, model, norms string
+		samples             []int
+	}{
+		{stageRecalibrateBase, rundir.BaseModel, rundir.BaseNorms, train.All(p.Train.Set.Len())},
+		{stageRecalibrateClean, rundir.CleanModel, rundir.CleanNorms, p.out.Retained},
+	} {
+		err := p.stage(c.stage, c.norms, func() (*nn.Model, train.Job, error) {
+			m, err := p.load(c.model)
+			term := train.Term{Name: "retained", Indices: c.samples, Batch: p.Recipe.Base.Batch, Weight: 1, Norm: torch.NormTrain}
+			return m, p.job(m, c.stage, 1, []train.Phase{{Name: "statistics", Recalibrate: true, Terms: []train.Term{term}}}), err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// evaluate takes the accuracy of every model on the test images.
+func (p *pt) evaluate() error {
+	if p.Test == nil {
+		return nil
+	}
+	if done, err := p.Dir.Marked(stageEvaluate, &p.out.Accuracy); done || err != nil {
+		return err
+	}
+	began := time.Now()
+	images := int64(4 * p.Test.Set.Len())
+	p.start(stageEvaluate, images, "test accuracy of M_s and M_c")
+	accuracy := map[string]float64{}
+	for _, c := range Models() {
+		m, err := p.load(c.Weights)
+		if err != nil {
+			return err
+		}
+		value, err := p.modelAccuracy(m, c)
+		m.Close()
+		if err != nil {
+			return err
+		}
+		accuracy[c.Name] = value
+	}
+	p.out.Accuracy = accuracy
+	p.finish(Stage{Name: stageEvaluate, Seconds: time.Since(began).Seconds(), Images: images})
+	return p.Dir.Mark(stageEvaluate, accuracy)
+}
+
+func (p *pt) modelAccuracy(m *nn.Model, c ModelFiles) (float64, error) {
+	if c.Norms != "" {
+		if err := nn.LoadNorms(p.Dir.Path(c.Norms), m); err != nil {
+			return 0, err
+		}
+	}
+	figures, err := p.testAccuracy(m, stageEvaluate)
+	return figures["test_accuracy"], err
+}
+
+// ModelFiles are the files of one model of a run.
+type ModelFiles struct{ Name, Weights, Norms string }
+
+// Models lists the models that are evaluated: M_s and M_c, each as trained and
+// with its batch norm statistics recomputed.
+func Models() []ModelFiles {
+	return []ModelFiles{
+		{Base, rundir.BaseModel, ""},
+		{BaseRecalibrated, rundir.BaseModel, rundir.BaseNorms},
+		{Clean, rundir.CleanModel, ""},
+		{CleanRecalibrated, rundir.CleanModel, rundir.CleanNorms},
+	}
+}

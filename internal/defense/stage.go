@@ -1,0 +1,158 @@
+package defense
+
+import (
+	"fmt"
+	"time"
+
+	"cordon/internal/event"
+	"cordon/internal/nn"
+	"cordon/internal/recipe"
+	"cordon/internal/rundir"
+	"cordon/internal/torch"
+	"cordon/internal/train"
+)
+
+// stage runs one training and stores its model, unless its mark says that it
+// is done. make builds the model and the job; file is where the result goes.
+func (p *pt) stage(name, file string, make func() (*nn.Model, train.Job, error)) error {
+	var outcome train.Outcome
+	done, err := p.Dir.Marked(name, &outcome)
+	if err != nil {
+		return err
+	}
+	if done {
+		p.Events.Send(event.Event{Type: event.StageSkip, Time: time.Now(), Stage: name})
+	} else if outcome, err = p.trainStage(name, file, make); err != nil {
+		return err
+	}
+	p.out.Stages = append(p.out.Stages, Stage{
+		Name: name, Seconds: outcome.Seconds, Images: outcome.Images, Epochs: outcome.Epochs,
+	})
+	return train.DropCheckpoint(p.Dir.Checkpoint(name))
+}
+
+func (p *pt) trainStage(name, file string, make func() (*nn.Model, train.Job, error)) (train.Outcome, error) {
+	m, job, err := make()
+	if m != nil {
+		defer m.Close()
+	}
+	if err != nil {
+		return train.Outcome{}, fmt.Errorf("%s: %w", name, err)
+	}
+	p.start(name, job.Images(), stageTitles[name])
+	outcome, err := train.Run(p.ctx, job)
+	if err != nil {
+		return outcome, err
+	}
+	if err := p.store(m, name, file); err != nil {
+		return outcome, fmt.Errorf("%s: %w", name, err)
+	}
+	p.finish(Stage{Name: name, Seconds: outcome.Seconds, Images: outcome.Images})
+	return outcome, p.Dir.Mark(name, outcome)
+}
+
+// stageTitles say to people what a stage does.
+var stageTitles = map[string]string{
+	stageBase:             "train the base model M_s on everything",
+	stagePartial:          "train the partial model M′, its first layers frozen",
+	stageRepair:           "unlearn the isolated samples from M_s: the clean model M_c",
+	stageRecalibrateBase:  "recompute the batch norm statistics of M_s",
+	stageRecalibrateClean: "recompute the batch norm statistics of M_c over the retained samples",
+}
+
+func (p *pt) store(m *nn.Model, stage, file string) error {
+	save := nn.Save
+	if stage == stageRecalibrateBase || stage == stageRecalibrateClean {
+		save = nn.SaveNorms
+	}
+	return save(p.Dir.Path(file), m, p.description())
+}
+
+func (p *pt) start(stage string, images int64, title string) {
+	p.Events.Send(event.Event{Type: event.StageStart, Time: time.Now(), Stage: stage, Total: images, Unit: "images", Message: title})
+}
+
+func (p *pt) finish(s Stage) {
+	p.Events.Send(event.Event{Type: event.StageDone, Time: time.Now(), Stage: s.Name, Done: s.Images, Unit: "images",
+		Values: map[string]float64{"seconds": s.Seconds}})
+}
+
+// fresh makes a model with random initial values of its own.
+func (p *pt) fresh(purpose string) (*nn.Model, error) {
+	cfg := nn.Config{Arch: p.Recipe.Model.Arch, Stem: p.Recipe.Model.Stem, Classes: len(p.Train.Set.Classes)}
+	return nn.New(p.Engine, cfg, p.Device, p.bf16(), p.Recipe.Seed, purpose)
+}
+
+func (p *pt) load(file string) (*nn.Model, error) {
+	m, _, err := nn.Load(p.Engine, p.Dir.Path(file), p.Device, p.bf16())
+	return m, err
+}
+
+func (p *pt) bf16() bool { return p.Recipe.Model.Precision == "bf16" }
+
+// copyBase gives m the weights of M_s.
+func (p *pt) copyBase(m *nn.Model) error {
+	base, err := p.load(rundir.BaseModel)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	return m.CopyFrom(base)
+}
+
+func (p *pt) job(m *nn.Model, stage string, epochs int, phases []train.Phase) train.Job {
+	return train.Job{
+		Stage: stage, Model: m, Input: p.Train, Seed: p.Recipe.Seed, Epochs: epochs, Phases: phases,
+		Checkpoint: p.Dir.Checkpoint(stage), CheckpointEvery: p.CheckpointEvery, Events: p.Events,
+	}
+}
+
+// scored is an ordinary training on all of D that records the sample losses
+// after the epochs the recipe asks for, and always after the last.
+func (p *pt) scored(m *nn.Model, stage string, set recipe.Train) train.Job {
+	all := train.All(p.Train.Set.Len())
+	term := train.Term{Name: "all", Indices: all, Batch: set.Batch, Weight: 1, Norm: torch.NormTrain}
+	job := p.job(m, stage, set.Epochs, []train.Phase{train.SGDPhase("train", set, term)})
+	job.AfterEpoch = func(epoch int) (map[string]float64, error) {
+		if !set.ScoreEpochs && epoch < set.Epochs {
+			return nil, nil
+		}
+		scores, err := train.Score(p.ctx, m, p.Train, all, stage+"/score", p.Events)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.Dir.WriteScores(stage, epoch, scores.Losses); err != nil {
+			return nil, err
+		}
+		return p.testAccuracy(m, stage)
+	}
+	return job
+}
+
+// testAccuracy is empty where there is no test set.
+func (p *pt) testAccuracy(m *nn.Model, stage string) (map[string]float64, error) {
+	if p.Test == nil {
+		return nil, nil
+	}
+	set := p.Test.Set
+	scores, err := train.Score(p.ctx, m, *p.Test, train.All(set.Len()), stage+"/test", p.Events)
+	if err != nil {
+		return nil, err
+	}
+	correct := 0
+	for i, label := range set.Labels {
+		if scores.Predictions[i] == label {
+			correct++
+		}
+	}
+	return map[string]float64{"test_accuracy": float64(correct) / float64(set.Len())}, nil
+}
+
+func (p *pt) description() nn.Description {
+	set := p.Train.Set
+	return nn.Description{
+		Arch: p.Recipe.Model.Arch, Stem: p.Recipe.Model.Stem, Classes: set.Classes,
+		Height: set.Height, Width: set.Width, Channels: set.Channels,
+		Mean: p.Train.Mean, Std: p.Train.Std,
+	}
+}

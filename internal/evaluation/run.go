@@ -1,0 +1,225 @@
+package evaluation
+
+import (
+	"context"
+	"fmt"
+
+	"cordon/attack"
+	"cordon/dataset"
+	"cordon/internal/catalog"
+	"cordon/internal/defense"
+	"cordon/internal/isolate"
+	"cordon/internal/metric"
+	"cordon/internal/nn"
+	"cordon/internal/recipe"
+	"cordon/internal/rundir"
+	"cordon/internal/train"
+	"cordon/report"
+)
+
+// run is a finished run with its data.
+type run struct {
+	dir       *rundir.Dir
+	recipe    recipe.Recipe
+	report    *report.Report
+	set       *dataset.Set // D
+	positions []int        // of D's samples in the training split
+	losses    isolate.Evidence
+}
+
+// Run evaluates every model of a finished run and, with truth, the isolation;
+// it adds the figures to the run's report and returns it.
+func Run(ctx context.Context, path string, opt Options) (*report.Report, error) {
+	r, err := load(path, opt)
+	if err != nil {
+		return nil, err
+	}
+	poisoned, err := r.poisoned(opt.Truth)
+	if err != nil {
+		return nil, err
+	}
+	opt.BF16 = r.recipe.Model.Precision == "bf16"
+	if err := with(ctx, opt, func(e *evaluator) error { return r.models(ctx, e) }); err != nil {
+		return nil, err
+	}
+	division, err := isolate.Divide(r.recipe.Isolate, r.losses)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Truth != nil {
+		if r.report.Truth, err = r.truth(opt.Truth, poisoned, division); err != nil {
+			return nil, err
+		}
+	}
+	return r.report, r.write(division, poisoned)
+}
+
+// load reads a finished run and checks that the data is the run's.
+func load(path string, opt Options) (*run, error) {
+	dir, manifest, err := rundir.Existing(path)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Train == nil || opt.Train.Fingerprint() != manifest.Fingerprint {
+		return nil, fmt.Errorf("%s was made from other training data (%s)", path, manifest.Data)
+	}
+	r := &run{dir: dir}
+	if r.recipe, err = recipe.Read(dir.Path(rundir.RecipeFile)); err != nil {
+		return nil, err
+	}
+	if r.report, err = report.Read(dir.Path(rundir.ReportJSON)); err != nil {
+		return nil, fmt.Errorf("the run is not finished: %w", err)
+	}
+	r.set, r.positions = train.Sample(opt.Train, r.recipe)
+	r.losses.Labels = r.set.Labels
+	if r.losses.Base, err = dir.ReadScores(rundir.Base, r.recipe.Base.Epochs, r.set.Len()); err != nil {
+		return nil, err
+	}
+	r.losses.Partial, err = dir.ReadScores(rundir.Partial, r.recipe.Partial.Epochs, r.set.Len())
+	return r, err
+}
+
+// poisoned marks the samples of D that the truth lists.
+func (r *run) poisoned(truth *attack.Truth) ([]bool, error) {
+	if truth == nil {
+		return nil, nil
+	}
+	if truth.Poisoned != r.report.Data.Fingerprint {
+		return nil, fmt.Errorf("the truth file is about other training data than the run's")
+	}
+	inSplit := make([]bool, truth.Samples)
+	for _, i := range truth.Indices() {
+		inSplit[i] = true
+	}
+	out := make([]bool, r.set.Len())
+	for i, position := range r.positions {
+		out[i] = inSplit[position]
+	}
+	return out, nil
+}
+
+// models evaluates M_s and M_c, each as trained and recalibrated.
+func (r *run) models(ctx context.Context, e *evaluator) error {
+	r.report.Models = nil
+	for _, c := range defense.Models() {
+		row := report.Model{Name: c.Name, File: c.Weights}
+		m, d, err := nn.Load(e.engine, r.dir.Path(c.Weights), e.device, e.BF16)
+		if err != nil {
+			return err
+		}
+		if c.Norms != "" {
+			err = nn.LoadNorms(r.dir.Path(c.Norms), m)
+		}
+		if err == nil {
+			err = e.measure(ctx, m, d, &row)
+		}
+		m.Close()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		r.report.Models = append(r.report.Models, row)
+	}
+	return nil
+}
+
+// truth measures the run's ranking, and the ranking of the other model's losses
+// beside it.
+func (r *run) truth(truth *attack.Truth, poisoned []bool, division isolate.Division) (*report.Truth, error) {
+	a, err := catalog.AttackFromSpec(truth.Attack)
+	if err != nil {
+		return nil, err
+	}
+	out := &report.Truth{Attack: fmt.Sprintf("%s, %s", a.Name(), truth.Mode), Target: truth.Target}
+	for _, p := range poisoned {
+		if p {
+			out.Poisoned++
+		}
+	}
+	out.PoisonRate = report.Number(float64(out.Poisoned) / float64(len(poisoned)))
+	if out.Poisoned == 0 || out.Poisoned == len(poisoned) {
+		return out, nil // no ranking can be measured
+	}
+	for _, model := range []string{rundir.Partial, rundir.Base} {
+		ranking, err := r.ranking(model, poisoned)
+		if err != nil {
+			return nil, err
+		}
+		out.Rankings = append(out.Rankings, *ranking)
+	}
+	return out, nil
+}
+
+// modelNames are the models as people read them.
+var modelNames = map[string]string{rundir.Partial: "under M′", rundir.Base: "under M_s"}
+
+// ranking measures the run's way of isolating with the losses of one model.
+func (r *run) ranking(model string, poisoned []bool) (*report.Ranking, error) {
+	o := r.recipe.Isolate
+	o.Model = model
+	division, err := isolate.Divide(o, r.losses)
+	if err != nil {
+		return nil, err
+	}
+	m, err := metric.MeasureIsolation(division.Scores, division.Isolated, poisoned)
+	if err != nil {
+		return nil, err
+	}
+	out := &report.Ranking{
+		Name: modelNames[model], Isolated: hit(m.Set),
+		AUROC: report.Number(m.AUROC), AUPRC: report.Number(m.AUPRC),
+	}
+	for _, c := range m.Cuts {
+		out.Rates = append(out.Rates, hit(c))
+	}
+	out.Epochs, err = r.epochs(o, poisoned)
+	return out, err
+}
+
+// epochs measures the ranking by the losses of each recorded epoch alone.
+func (r *run) epochs(o recipe.Isolate, poisoned []bool) ([]report.EpochFound, error) {
+	o.Epochs = "last"
+	rows := r.losses.Partial
+	if o.Model == rundir.Base {
+		rows = r.losses.Base
+	}
+	var out []report.EpochFound
+	for i, row := range rows {
+		if row == nil {
+			continue
+		}
+		one := isolate.Evidence{Labels: r.losses.Labels, Base: [][]float32{row}, Partial: [][]float32{row}}
+		division, err := isolate.Divide(o, one)
+		if err != nil {
+			return nil, err
+		}
+		m, err := metric.MeasureIsolation(division.Scores, division.Isolated, poisoned)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, report.EpochFound{Epoch: i + 1, Recall: report.Number(m.Set.Recall), AUROC: report.Number(m.AUROC)})
+	}
+	return out, nil
+}
+
+func hit(c metric.Cut) report.Hit {
+	return report.Hit{
+		Rate: report.Number(c.Fraction), Count: c.Isolated, Precision: report.Number(c.Precision),
+		Ceiling: report.Number(c.Ceiling), Recall: report.Number(c.Recall), Lift: report.Number(c.Lift),
+	}
+}
+
+// write stores the report with the figures that were added.
+func (r *run) write(division isolate.Division, poisoned []bool) error {
+	base, partial := r.losses.Base[len(r.losses.Base)-1], r.losses.Partial[len(r.losses.Partial)-1]
+	r.report.Losses = report.Losses{
+		Base: report.NewHistogram(base, poisoned), Partial: report.NewHistogram(partial, poisoned),
+	}
+	evidence := report.Evidence{
+		Set: r.set, Source: r.positions, BaseLoss: base, PartialLoss: partial,
+		Order: isolate.Order(division.Scores), Isolated: division.Isolated, Poisoned: poisoned,
+	}
+	if err := report.WriteHTML(r.dir.Path(rundir.ReportHTML), r.report, evidence); err != nil {
+		return err
+	}
+	return r.report.Write(r.dir.Path(rundir.ReportJSON))
+}

@@ -1,0 +1,67 @@
+// Package repair says what is done with the isolated samples to turn the base
+// model M_s into the clean model M_c.
+//
+// A repair is a list of training phases; the training loop runs them. Each
+// method is one file and one line in New.
+package repair
+
+import (
+	"fmt"
+	"math"
+
+	"cordon/internal/recipe"
+	"cordon/internal/torch"
+	"cordon/internal/train"
+)
+
+// Task is what a repair works on.
+type Task struct {
+	Retained, Isolated []int // D_c and D_s; D_s may be empty, then nothing is unlearned
+	Classes            int
+}
+
+// Repair makes the phases of each epoch that lead from M_s to M_c.
+type Repair func(r recipe.Repair, t Task) []train.Phase
+
+// New finds a repair by its name in a recipe.
+func New(name string) (Repair, error) {
+	switch name {
+	case "joint":
+		return Joint, nil
+	case "alternating":
+		return Alternating, nil
+	}
+	return nil, fmt.Errorf("unknown repair %q: want joint or alternating", name)
+}
+
+// descent is the term that keeps the accuracy: cross-entropy on D_c.
+func descent(r recipe.Repair, t Task) train.Term {
+	return train.Term{Name: "retained", Indices: t.Retained, Batch: r.Batch, Weight: 1, Norm: torch.NormTrain}
+}
+
+// ascent is the term that unlearns: negative cross-entropy on D_s, where a
+// sample stops counting once its loss exceeds the bound.
+func ascent(r recipe.Repair, t Task, batch int, weight float64) train.Term {
+	return train.Term{
+		Name: "isolated", Indices: t.Isolated, Batch: batch, Weight: -weight,
+		Bound: r.Bound * math.Log(float64(t.Classes)), Norm: isolatedNorm(r.IsolatedNorm),
+	}
+}
+
+// isolatedNorm turns a recipe's word into a batch norm mode.
+func isolatedNorm(name string) torch.NormMode {
+	switch name {
+	case "running":
+		return torch.NormRunning
+	case "update":
+		return torch.NormTrain
+	}
+	return torch.NormBatch
+}
+
+// phase is SGD as the recipe has it, at a highest rate.
+func phase(name string, r recipe.Repair, rate float64, terms ...train.Term) train.Phase {
+	p := train.SGDPhase(name, r.Train, terms...)
+	p.Schedule.Rate = rate
+	return p
+}

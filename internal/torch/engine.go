@@ -1,0 +1,144 @@
+// Package torch is the only binding to the engine: tensors, automatic
+// differentiation and the operations of residual networks on libtorch, behind
+// the C interface of engine/cordon_engine.h.
+//
+// The library is loaded at run time, without cgo. All of it runs on one locked
+// operating-system thread, because libtorch keeps its modes and its thread
+// pool per thread: work is handed over with Engine.Do, and scopes and tensors
+// are used only inside it.
+//
+// A Scope owns the tensors made in it and frees them when it is closed. Errors
+// stick to the scope: operations after the first error do nothing, so a
+// forward pass is written without checks and Err is asked once per step.
+package torch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+)
+
+// Options says how the engine is opened.
+type Options struct {
+	// Library is the file to load. Empty: CORDON_ENGINE, then beside the
+	// program, then the usual library folders.
+	Library string
+	// Threads is the number of threads an operation may use; results are
+	// bit-identical only for equal thread counts. 0 takes one per processor.
+	Threads int
+}
+
+// Info describes an open engine.
+type Info struct {
+	Library     string // the file
+	Torch       string // libtorch's version
+	Build       string // compiler and own operators
+	Threads     int
+	CUDADevices int
+}
+
+// Engine is the loaded library and its one thread. Only one can be open.
+type Engine struct {
+	lib  *library
+	info Info
+	work chan func()
+	done chan struct{}
+
+	mu       sync.Mutex
+	unclosed []string // creation sites of scopes that were dropped without Close
+}
+
+// Open loads the engine and starts its thread. The error is ErrNoEngine
+// (wrapped) if there is no fitting library.
+func Open(opt Options) (*Engine, error) {
+	if opt.Threads < 0 {
+		return nil, fmt.Errorf("engine: thread count must not be negative: %d", opt.Threads)
+	}
+	if opt.Threads == 0 {
+		opt.Threads = runtime.NumCPU()
+	}
+	lib, err := load(opt.Library)
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{lib: lib, work: make(chan func()), done: make(chan struct{})}
+	started := make(chan error)
+	go e.serve(opt.Threads, started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Engine) serve(threads int, started chan<- error) {
+	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	defer close(e.done)
+	if msg := e.lib.Init(int32(threads)); msg != "" {
+		started <- fmt.Errorf("engine: %s", msg)
+		return
+	}
+	defer e.lib.Shutdown()
+	e.info = Info{
+		Library:     e.lib.path,
+		Torch:       e.lib.TorchVersion(),
+		Build:       e.lib.BuildInfo(),
+		Threads:     threads,
+		CUDADevices: int(e.lib.CudaDevices()),
+	}
+	started <- nil
+	for f := range e.work {
+		f()
+	}
+}
+
+// Info describes the engine.
+func (e *Engine) Info() Info { return e.info }
+
+// Do runs f on the engine's thread and returns its error. Cancelling ctx gives
+// up waiting for the thread; once f runs, f itself must watch ctx. A panic in f
+// comes back as an error with its stack.
+func (e *Engine) Do(ctx context.Context, f func() error) error {
+	result := make(chan error, 1)
+	job := func() {
+		defer func() {
+			if p := recover(); p != nil {
+				result <- fmt.Errorf("engine: panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		result <- f()
+	}
+	select {
+	case e.work <- job:
+		return <-result
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.done:
+		return errors.New("engine: closed")
+	}
+}
+
+// Close ends the engine's thread. The library stays loaded.
+func (e *Engine) Close() {
+	close(e.work)
+	<-e.done
+}
+
+// Live returns the number of tensors alive. Call it inside Do.
+func (e *Engine) Live() int { return int(e.lib.Live()) }
+
+// Unclosed returns where the scopes were made that were dropped without Close,
+// as far as the garbage collector has noticed them.
+func (e *Engine) Unclosed() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]string(nil), e.unclosed...)
+}
+
+func (e *Engine) reportUnclosed(site string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unclosed = append(e.unclosed, site)
+}

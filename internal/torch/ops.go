@@ -1,0 +1,106 @@
+package torch
+
+import "unsafe"
+
+// NormMode says which statistics batch norm uses.
+type NormMode int32
+
+// The batch norm modes.
+const (
+	NormTrain   NormMode = 0 // of the batch, which update the running ones
+	NormBatch   NormMode = 1 // of the batch; the running ones are left alone
+	NormRunning NormMode = 2 // the running ones: evaluation mode
+)
+
+// BatchNorm holds the tensors and constants of one batch norm.
+type BatchNorm struct {
+	Weight, Bias, RunningMean, RunningVar Tensor
+	Momentum, Eps                         float64
+}
+
+// Conv2d convolves x (N×C×H×W) with weight (O×C×K×K), without bias.
+func (s *Scope) Conv2d(x, weight Tensor, stride, padding int) Tensor {
+	return Tensor{s.lib.Conv2d(s.ptr, x.id, weight.id, int64(stride), int64(padding))}
+}
+
+// BatchNorm normalises x per channel, then adds residual unless it is none,
+// then applies ReLU if asked.
+func (s *Scope) BatchNorm(x Tensor, n BatchNorm, mode NormMode, residual Tensor, relu bool) Tensor {
+	return Tensor{s.lib.BatchNorm(s.ptr, x.id, n.Weight.id, n.Bias.id, n.RunningMean.id, n.RunningVar.id,
+		int32(mode), n.Momentum, n.Eps, residual.id, flag(relu))}
+}
+
+// Add returns a + b.
+func (s *Scope) Add(a, b Tensor) Tensor { return Tensor{s.lib.Add(s.ptr, a.id, b.id)} }
+
+// MaxPool2d takes the maximum over kernel × kernel windows.
+func (s *Scope) MaxPool2d(x Tensor, kernel, stride, padding int) Tensor {
+	return Tensor{s.lib.MaxPool2d(s.ptr, x.id, int64(kernel), int64(stride), int64(padding))}
+}
+
+// GlobalAvgPool averages over height and width: N×C×H×W to N×C.
+func (s *Scope) GlobalAvgPool(x Tensor) Tensor { return Tensor{s.lib.GlobalAvgPool(s.ptr, x.id)} }
+
+// Linear returns x·weightᵀ + bias in float32.
+func (s *Scope) Linear(x, weight, bias Tensor) Tensor {
+	return Tensor{s.lib.Linear(s.ptr, x.id, weight.id, bias.id)}
+}
+
+// Matmul returns the matrix product a·b.
+func (s *Scope) Matmul(a, b Tensor) Tensor { return Tensor{s.lib.Matmul(s.ptr, a.id, b.id)} }
+
+// CrossEntropy returns every sample's cross-entropy (natural logarithm) of
+// logits (N×classes) and labels (N).
+func (s *Scope) CrossEntropy(logits, labels Tensor) Tensor {
+	return Tensor{s.lib.CrossEntropy(s.ptr, logits.id, labels.id)}
+}
+
+// MaskBelow keeps the elements below bound and replaces the others by 0, which
+// also stops their gradient.
+func (s *Scope) MaskBelow(x Tensor, bound float64) Tensor {
+	return Tensor{s.lib.MaskBelow(s.ptr, x.id, bound)}
+}
+
+// Mean averages all elements.
+func (s *Scope) Mean(x Tensor) Tensor { return Tensor{s.lib.Mean(s.ptr, x.id)} }
+
+// Scale multiplies by a constant.
+func (s *Scope) Scale(x Tensor, factor float64) Tensor {
+	return Tensor{s.lib.Scale(s.ptr, x.id, factor)}
+}
+
+// Argmax returns the index of the largest element of each row.
+func (s *Scope) Argmax(x Tensor) Tensor { return Tensor{s.lib.Argmax(s.ptr, x.id)} }
+
+// Backward adds the gradient of a scalar loss to every parameter it depends on.
+func (s *Scope) Backward(loss Tensor) { s.lib.Backward(s.ptr, loss.id) }
+
+// Grad returns the gradient collected by a parameter; none is an error.
+func (s *Scope) Grad(t Tensor) Tensor { return Tensor{s.lib.Grad(s.ptr, t.id)} }
+
+// SGD is one setting of stochastic gradient descent.
+type SGD struct {
+	Rate, Momentum, WeightDecay float64
+	Nesterov                    bool
+}
+
+// SGDStep moves every parameter that has a gradient, updates its velocity and
+// drops the gradient. params and velocity correspond; velocity starts at zero.
+func (s *Scope) SGDStep(params, velocity []Tensor, o SGD) {
+	if len(params) != len(velocity) {
+		panic("torch: params and velocity differ in length")
+	}
+	if len(params) == 0 {
+		return
+	}
+	p, v := ids(params), ids(velocity)
+	s.lib.SgdStep(s.ptr, unsafe.SliceData(p), unsafe.SliceData(v), int32(len(p)), o.Rate, o.Momentum, o.WeightDecay, flag(o.Nesterov))
+}
+
+func ids(ts []Tensor) []int64 {
+	out := make([]int64, len(ts))
+	for i, t := range ts {
+		out[i] = t.id
+	}
+	return out
+}

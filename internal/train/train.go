@@ -1,0 +1,403 @@
+// Package train holds the one training loop of all methods.
+//
+// A training is a list of phases that are run through in every epoch; a phase
+// is SGD on a sum of terms; a term is the weighted mean cross-entropy of batches
+// drawn from some samples. Ordinary training is one phase with one term;
+// unlearning (the paper's eq. 3) adds a term of negative weight to a step, or a
+// second phase to an epoch.
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"cordon/internal/event"
+	"cordon/internal/nn"
+	"cordon/internal/recipe"
+	"cordon/internal/torch"
+)
+
+// Term is one part of the loss of a step.
+type Term struct {
+	Name    string // names its random stream and its figures
+	Indices []int  // the samples it draws from
+	Batch   int    // samples per step
+	Weight  float64
+	// Bound drops samples whose loss is at least this from the term; 0 keeps all.
+	Bound float64
+	Norm  torch.NormMode
+}
+
+// Phase is a part of an epoch: one pass over the samples of its first term.
+type Phase struct {
+	Name     string
+	Terms    []Term
+	Schedule Schedule
+	SGD      torch.SGD // Rate comes from the schedule
+	// Recalibrate learns nothing and only averages the batch norm statistics
+	// over the pass.
+	Recalibrate bool
+}
+
+// SGDPhase is a phase with a recipe's optimiser and schedule.
+func SGDPhase(name string, r recipe.Train, terms ...Term) Phase {
+	return Phase{
+		Name:  name,
+		Terms: terms,
+		Schedule: Schedule{
+			Name: r.Schedule, Rate: r.LearningRate, Epochs: r.Epochs,
+			StepEpochs: r.StepEpochs, StepFactor: r.StepFactor,
+		},
+		SGD: torch.SGD{Momentum: r.Momentum, WeightDecay: r.WeightDecay, Nesterov: r.Nesterov},
+	}
+}
+
+// Job is one training.
+type Job struct {
+	Stage  string // names its random streams, events and checkpoint
+	Model  *nn.Model
+	Input  Input
+	Seed   uint64
+	Epochs int
+	Phases []Phase
+	// AfterEpoch, if set, runs after each epoch (counted from 1), for scoring;
+	// what it returns is added to the epoch's figures. A resumed training may
+	// run it again for the epoch it was stopped in.
+	AfterEpoch func(epoch int) (map[string]float64, error)
+	// Checkpoint is where the state is saved so that the same job continues;
+	// empty saves nothing. CheckpointEvery is the time between two saves; 0
+	// saves after every step.
+	Checkpoint      string
+	CheckpointEvery time.Duration
+	Events          event.Sink
+}
+
+// EpochFigures are the figures of one epoch: "loss", "accuracy" and
+// "learning_rate" of the first phase's first term, others as "phase/term/loss"
+// where there is more than one, and what AfterEpoch returned.
+type EpochFigures map[string]float64
+
+// Outcome is what a training reports.
+type Outcome struct {
+	Epochs  []EpochFigures `json:"epochs"`
+	Seconds float64        `json:"seconds"` // scoring after epochs included
+	Images  int64          `json:"images"`  // passed through the network for training
+}
+
+// run is a job in progress.
+type run struct {
+	Job
+	sgd   []*nn.SGD // per phase; nil for Recalibrate
+	draws [][]*draw // per phase and term
+
+	state state
+	began time.Time // when this process took the job up
+	saved time.Time // when the last checkpoint was written
+	told  time.Time // when the last progress event was sent
+}
+
+// state is what a checkpoint holds beside tensors.
+type state struct {
+	Epoch   int            `json:"epoch"` // finished epochs
+	Phase   int            `json:"phase"`
+	Step    int            `json:"step"` // finished steps of the phase
+	Figures []EpochFigures `json:"figures"`
+	Sums    []sum          `json:"sums"` // of the unfinished epoch, per phase and term
+	Seconds float64        `json:"seconds"`
+}
+
+// seconds is the time spent on the job by this process and those before it.
+func (r *run) seconds() float64 { return r.state.Seconds + time.Since(r.began).Seconds() }
+
+// sum adds up one term over an epoch.
+type sum struct {
+	Loss    float64 `json:"loss"`
+	Correct int     `json:"correct"`
+	Seen    int     `json:"seen"`
+}
+
+// Run trains until the last epoch, from the job's checkpoint if there is one,
+// and returns the figures of every epoch and the seconds it took, those before
+// an interruption included. When ctx is cancelled it saves a
+// checkpoint and returns ctx's error; a step in progress is finished first.
+func Run(ctx context.Context, job Job) (Outcome, error) {
+	r := &run{Job: job, saved: time.Now(), began: time.Now()}
+	if err := r.prepare(); err != nil {
+		return Outcome{}, fmt.Errorf("%s: %w", job.Stage, err)
+	}
+	for r.state.Epoch < r.Epochs {
+		if err := r.epoch(ctx); err != nil {
+			return Outcome{}, fmt.Errorf("%s: %w", job.Stage, err)
+		}
+	}
+	return Outcome{Epochs: r.state.Figures, Seconds: r.seconds(), Images: job.Images()}, nil
+}
+
+func (r *run) prepare() error {
+	sums := 0
+	for _, p := range r.Phases {
+		var draws []*draw
+		for _, t := range p.Terms {
+			if len(t.Indices) == 0 || t.Batch < 1 {
+				return fmt.Errorf("%s: nothing to train on", t.Name)
+			}
+			purpose := fmt.Sprintf("order/%s/%s/%s", r.Stage, p.Name, t.Name)
+			draws = append(draws, newDraw(r.Seed, purpose, t.Indices))
+		}
+		r.draws = append(r.draws, draws)
+		sums += len(p.Terms)
+		if p.Recalibrate {
+			r.sgd = append(r.sgd, nil)
+			continue
+		}
+		o, err := r.Model.NewSGD()
+		if err != nil {
+			return err
+		}
+		r.sgd = append(r.sgd, o)
+	}
+	r.state.Sums = make([]sum, sums)
+	return r.restore()
+}
+
+// steps is the number of steps of a phase: its first term is passed over once.
+// A last batch of a single sample, which batch norm could not normalise, is
+// left out; the next epoch's order is another.
+func (p Phase) steps() int {
+	n, batch := len(p.Terms[0].Indices), min(p.Terms[0].Batch, len(p.Terms[0].Indices))
+	steps := (n + batch - 1) / batch
+	if n%batch == 1 && steps > 1 {
+		steps--
+	}
+	return steps
+}
+
+// size is the number of samples of the term's batch in a step.
+func (p Phase) size(term, step int) int {
+	t := p.Terms[term]
+	if term > 0 {
+		return min(t.Batch, len(t.Indices))
+	}
+	batch := min(t.Batch, len(t.Indices))
+	return min(batch, len(t.Indices)-step*batch)
+}
+
+func (r *run) epoch(ctx context.Context) error {
+	for ; r.state.Phase < len(r.Phases); r.state.Phase, r.state.Step = r.state.Phase+1, 0 {
+		for r.state.Step < r.Phases[r.state.Phase].steps() {
+			if err := r.step(); err != nil {
+				return fmt.Errorf("epoch %d: %w", r.state.Epoch+1, err)
+			}
+			r.state.Step++
+			if err := r.pause(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return r.finishEpoch()
+}
+
+// pause reports progress, saves a checkpoint when it is time, and stops if ctx
+// was cancelled.
+func (r *run) pause(ctx context.Context) error {
+	if time.Since(r.told) >= 200*time.Millisecond {
+		r.told = time.Now()
+		r.Events.Send(r.progress(event.Progress))
+	}
+	if ctx.Err() != nil {
+		return errors.Join(ctx.Err(), r.save())
+	}
+	if time.Since(r.saved) >= r.CheckpointEvery {
+		return r.save()
+	}
+	return nil
+}
+
+func (r *run) finishEpoch() error {
+	figures := r.figures()
+	if r.AfterEpoch != nil {
+		if err := r.save(); err != nil { // scoring may take minutes
+			return err
+		}
+		more, err := r.AfterEpoch(r.state.Epoch + 1)
+		if err != nil {
+			return err
+		}
+		for k, v := range more {
+			figures[k] = v
+		}
+	}
+	r.state.Figures = append(r.state.Figures, figures)
+	r.state.Epoch, r.state.Phase, r.state.Step = r.state.Epoch+1, 0, 0
+	clear(r.state.Sums)
+	e := r.progress(event.EpochDone)
+	e.Epoch, e.Values = r.state.Epoch, figures
+	r.Events.Send(e)
+	return nil
+}
+
+// step does one step of the current phase.
+func (r *run) step() error {
+	phase := r.Phases[r.state.Phase]
+	s := r.Model.NewScope(!phase.Recalibrate)
+	defer s.Close()
+
+	var total torch.Tensor
+	for i := range phase.Terms {
+		loss, err := r.term(s, phase, i)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			total = loss
+		} else {
+			total = s.Add(total, loss)
+		}
+	}
+	if phase.Recalibrate {
+		return s.Err()
+	}
+	rate, err := r.rate(phase)
+	if err != nil {
+		return err
+	}
+	s.Backward(total)
+	set := phase.SGD
+	set.Rate = rate
+	r.sgd[r.state.Phase].Step(s, set)
+	return s.Err()
+}
+
+func (r *run) rate(p Phase) (float64, error) {
+	return p.Schedule.At(r.state.Epoch*p.steps()+r.state.Step, p.steps())
+}
+
+// term computes one term's weighted loss of the current step and adds up its
+// figures.
+func (r *run) term(s *torch.Scope, phase Phase, i int) (torch.Tensor, error) {
+	t, step := phase.Terms[i], r.state.Step
+	n := phase.size(i, step)
+	position := r.state.Epoch*len(t.Indices) + step*min(t.Batch, len(t.Indices))
+	if i > 0 {
+		position = (r.state.Epoch*phase.steps() + step) * n
+	}
+	indices := r.draws[r.state.Phase][i].at(position, n)
+	images, labels := r.Input.batch(s, indices)
+	momentum := -1.0
+	if phase.Recalibrate {
+		momentum = 1 / float64(step+1)
+	}
+	logits := r.Model.Forward(s, images, t.Norm, momentum)
+	losses := s.CrossEntropy(logits, labels)
+	if err := r.addUp(s, phase, i, indices, logits, losses); err != nil {
+		return torch.Tensor{}, err
+	}
+	if t.Bound > 0 {
+		losses = s.MaskBelow(losses, t.Bound)
+	}
+	loss := s.Mean(losses)
+	if t.Weight != 1 {
+		loss = s.Scale(loss, t.Weight)
+	}
+	return loss, nil
+}
+
+// sumAt finds the running sum of a term.
+func (r *run) sumAt(phase, term int) *sum {
+	for _, p := range r.Phases[:phase] {
+		term += len(p.Terms)
+	}
+	return &r.state.Sums[term]
+}
+
+func (r *run) addUp(s *torch.Scope, phase Phase, i int, indices []int, logits, losses torch.Tensor) error {
+	values := make([]float32, len(indices))
+	predicted := make([]int64, len(indices))
+	s.ReadFloats(losses, values)
+	s.ReadInts(s.Argmax(logits), predicted)
+	if err := s.Err(); err != nil {
+		return err
+	}
+	sum := r.sumAt(r.state.Phase, i)
+	for k, v := range values {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return fmt.Errorf("step %d: the loss is no longer a number; a lower learning rate may help", r.state.Step+1)
+		}
+		sum.Loss += float64(v)
+		if predicted[k] == int64(r.Input.Set.Labels[indices[k]]) {
+			sum.Correct++
+		}
+	}
+	sum.Seen += len(indices)
+	return nil
+}
+
+// figures turns the sums of an epoch into means.
+func (r *run) figures() EpochFigures {
+	f := EpochFigures{}
+	for i, p := range r.Phases {
+		for j, t := range p.Terms {
+			sum := r.sumAt(i, j)
+			if sum.Seen == 0 {
+				continue
+			}
+			prefix := ""
+			if i > 0 || j > 0 {
+				prefix = p.Name + "/" + t.Name + "/"
+			}
+			f[prefix+"loss"] = sum.Loss / float64(sum.Seen)
+			f[prefix+"accuracy"] = float64(sum.Correct) / float64(sum.Seen)
+		}
+	}
+	first := r.Phases[0]
+	if rate, err := first.Schedule.At((r.state.Epoch+1)*first.steps()-1, first.steps()); err == nil && !first.Recalibrate {
+		f["learning_rate"] = rate
+	}
+	return f
+}
+
+// Images returns the number of images that the whole job passes through the
+// network.
+func (j Job) Images() int64 {
+	n := 0
+	for _, p := range j.Phases {
+		n += p.images(p.steps())
+	}
+	return int64(n * j.Epochs)
+}
+
+// images counts the images of a phase's first steps, over all terms.
+func (p Phase) images(steps int) int {
+	n := 0
+	for step := range steps {
+		for term := range p.Terms {
+			n += p.size(term, step)
+		}
+	}
+	return n
+}
+
+// progress describes the state in images.
+func (r *run) progress(kind event.Type) event.Event {
+	perEpoch, done := 0, 0
+	for i, p := range r.Phases {
+		perEpoch += p.images(p.steps())
+		if i < r.state.Phase {
+			done += p.images(p.steps())
+		} else if i == r.state.Phase {
+			done += p.images(r.state.Step)
+		}
+	}
+	e := event.Event{
+		Type: kind, Time: time.Now(), Stage: r.Stage, Unit: "images",
+		Done: int64(r.state.Epoch*perEpoch + done), Total: int64(r.Epochs * perEpoch),
+		Epoch: min(r.state.Epoch+1, r.Epochs), Epochs: r.Epochs,
+	}
+	if sum := r.state.Sums[0]; sum.Seen > 0 {
+		e.Values = map[string]float64{"loss": sum.Loss / float64(sum.Seen), "accuracy": float64(sum.Correct) / float64(sum.Seen)}
+	}
+	return e
+}

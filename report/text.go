@@ -1,0 +1,136 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// columns is the width that Table keeps to.
+const columns = 80
+
+// Table writes the report as plain text of at most 80 columns: the models, how
+// well the poison was isolated (with truth only), and the time of each stage.
+func Table(w io.Writer, r *Report) error {
+	var b bytes.Buffer
+	writeHead(&b, r)
+	writeModels(&b, r.Models)
+	writeFound(&b, r)
+	writeStages(&b, r.Stages)
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func writeHead(b *bytes.Buffer, r *Report) {
+	d := r.Data
+	samples := grouped(int64(d.Samples))
+	if d.SampledFrom > d.Samples {
+		samples += " of " + grouped(int64(d.SampledFrom))
+	}
+	fmt.Fprintf(b, "%-10s%s\n", "data", clip(d.Name, columns-10))
+	fmt.Fprintf(b, "%-10s%s training samples of %d×%d×%d, %d classes\n",
+		"", samples, d.Height, d.Width, d.Channels, len(d.Classes))
+	fmt.Fprintf(b, "%-10s%s\n", "isolated", isolatedText(r))
+	if t := r.Truth; t != nil {
+		fmt.Fprintf(b, "%-10s%s\n", "attack", clip(t.Attack, columns-10))
+		fmt.Fprintf(b, "%-10s%s poisoned (%s), target %s\n", "",
+			grouped(int64(t.Poisoned)), t.PoisonRate.percent(), clip(r.targetName(), 24))
+	}
+}
+
+// isolatedText is "10 % of the training samples (6,000)".
+func isolatedText(r *Report) string {
+	return fmt.Sprintf("%s of the training samples (%s)",
+		r.Isolation.Rate.percent(), grouped(int64(r.Isolation.Count)))
+}
+
+// targetName is the name of the class the poison aims at.
+func (r *Report) targetName() string {
+	t := r.Truth.Target
+	if t < 0 || t >= len(r.Data.Classes) {
+		return "several"
+	}
+	return r.Data.Classes[t]
+}
+
+func writeModels(b *bytes.Buffer, models []Model) {
+	if len(models) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%-36s%11s%11s%11s%11s\n", "model", "ACC", "ASR", "floor", "RA")
+	for _, m := range models {
+		fmt.Fprintf(b, "%s%11s%11s%11s%11s\n", cell(m.Name, 36),
+			fixed4(m.ACC), fixed4(m.ASR), fixed4(m.Floor), fixed4(m.RA))
+	}
+}
+
+// shownRankings is how many rankings fit side by side.
+const shownRankings = 3
+
+func writeFound(b *bytes.Buffer, r *Report) {
+	if r.Truth == nil || len(r.Truth.Rankings) == 0 {
+		return
+	}
+	rankings := r.Truth.Rankings
+	rankings = rankings[:min(len(rankings), shownRankings)]
+	row := func(name string, figure func(Ranking) string) {
+		b.WriteString(cell(name, 32))
+		for _, k := range rankings {
+			fmt.Fprintf(b, "%16s", figure(k))
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteByte('\n')
+	row("poison isolated", func(k Ranking) string { return clip(k.Name, 15) })
+	row("precision", func(k Ranking) string { return k.Isolated.Precision.fixed(4) })
+	row("  highest possible", func(k Ranking) string { return k.Isolated.Ceiling.fixed(4) })
+	row("recall", func(k Ranking) string { return k.Isolated.Recall.fixed(4) })
+	row("lift over random", func(k Ranking) string { return k.Isolated.Lift.fixed(2) })
+	row("AUROC", func(k Ranking) string { return k.AUROC.fixed(4) })
+	row("AUPRC", func(k Ranking) string { return k.AUPRC.fixed(4) })
+}
+
+func writeStages(b *bytes.Buffer, stages []Stage) {
+	if len(stages) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%-32s%16s%16s%16s\n", "stage", "seconds", "images", "images/s")
+	var total Number
+	for _, s := range stages {
+		fmt.Fprintf(b, "%s%16s%16s%16s\n", cell(s.Name, 32),
+			s.Seconds.fixed(1), grouped(s.Images), s.ImagesPerSecond.fixed(0))
+		total += s.Seconds
+	}
+	fmt.Fprintf(b, "%-32s%16s\n", "together", total.fixed(1))
+}
+
+// cell clips s and fills it up with spaces to width characters.
+func cell(s string, width int) string {
+	s = clip(s, width-1)
+	return s + strings.Repeat(" ", width-utf8.RuneCountInString(s))
+}
+
+// clip makes s printable, since names come from hostile files, and cuts it to
+// at most width characters.
+func clip(s string, width int) string {
+	s = printable(s)
+	if utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	runes := []rune(s)
+	return string(runes[:width-1]) + "…"
+}
+
+// printable replaces what is not a visible character or a space: control
+// characters, marks that turn the writing direction, bytes that are not UTF-8.
+func printable(s string) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return utf8.RuneError
+	}, s)
+}

@@ -1,0 +1,274 @@
+#!/usr/bin/python3
+"""Writes the fixtures of internal/nn from PyTorch and torchvision.
+
+Usage, from the repository root: /usr/bin/python3 tools/parity/nn.py [FOLDER]
+(default internal/nn/testdata). With CORDON_FIXTURES=FOLDER the tests of
+internal/nn read fresh fixtures from there.
+
+Weights, images and labels come from a formula that Go repeats, so that no
+weights are stored. References are computed in float64; beside each stands how
+far PyTorch's own float32 is from it, which is what the tests allow.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torchvision
+
+MEAN, STD, CLASSES = 0.5, 0.25, 10
+ARCHS = ["resnet18", "resnet34", "resnet50", "preact_resnet18"]
+STEMS = ["imagenet", "small"]
+
+
+def bits(name, n):
+    """n random-looking 32-bit numbers that depend on the name (FNV-1a) and the index."""
+    h = 2166136261
+    for c in name.encode():
+        h = (h ^ c) * 16777619 % 2**32
+    x = np.arange(n, dtype=np.uint32) * np.uint32(0x9E3779B1) + np.uint32(h)
+    x ^= x >> np.uint32(16)
+    x *= np.uint32(0x85EBCA6B)
+    x ^= x >> np.uint32(13)
+    x *= np.uint32(0xC2B2AE35)
+    return x ^ (x >> np.uint32(16))
+
+
+def values(name, shape):
+    """The tensor of that name: uniform, scaled so that activations stay near 1."""
+    u = bits(name, int(np.prod(shape))).astype(np.float64) / 2**31 - 1
+    if len(shape) == 4:
+        u *= np.sqrt(6 / (shape[0] * shape[2] * shape[3]))
+    elif len(shape) == 2:
+        u *= np.sqrt(1 / shape[1])
+    elif name.endswith("running_var"):
+        u = 1 + u / 2
+    elif name.endswith("weight"):
+        u = 1 + u / 4
+        if ".bn3." in name:  # calms ResNet-50, in which rounding would grow a thousandfold
+            u /= 4
+    else:
+        u /= 8
+    return torch.from_numpy(u.astype(np.float32).reshape(shape))
+
+
+def images(name, n, size):
+    pixels = (bits(name, n * size * size * 3) & 255).astype(np.float32).reshape(n, size, size, 3)
+    x = (torch.from_numpy(pixels) / 255 - MEAN) / STD
+    return x.permute(0, 3, 1, 2).contiguous()
+
+
+def labels(n):
+    return torch.arange(n) * 7 % CLASSES
+
+
+class PreActBlock(nn.Module):
+    """He et al. 2016b, figure 4 (e), as commonly written for CIFAR: the
+    projection takes the activated input and has no batch norm."""
+
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(cin)
+        self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        if stride != 1 or cin != cout:
+            self.downsample = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False))
+
+    def forward(self, x):
+        a = F.relu(self.bn1(x))
+        shortcut = self.downsample(a) if hasattr(self, "downsample") else x
+        return self.conv2(F.relu(self.bn2(self.conv1(a)))) + shortcut
+
+
+class PreActResNet18(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.maxpool = nn.MaxPool2d(3, 2, 1)
+        cin = 64
+        for i, cout in enumerate([64, 128, 256, 512]):
+            first = PreActBlock(cin, cout, 1 if i == 0 else 2)
+            setattr(self, f"layer{i + 1}", nn.Sequential(first, PreActBlock(cout, cout, 1)))
+            cin = cout
+        self.bn1 = nn.BatchNorm2d(512)
+        self.fc = nn.Linear(512, num_classes)
+
+    def forward(self, x):
+        x = self.maxpool(self.conv1(x))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+
+
+def build(arch, stem="imagenet", classes=CLASSES):
+    if arch == "preact_resnet18":
+        m = PreActResNet18(classes)
+    else:
+        m = getattr(torchvision.models, arch)(num_classes=classes)
+    if stem == "small":
+        m.conv1, m.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+    return m
+
+
+def filled(arch, stem="imagenet", dtype=torch.float32):
+    m = build(arch, stem)
+    state = {k: v if v.dim() == 0 else values(k, v.shape) for k, v in m.state_dict().items()}
+    m.load_state_dict(state, strict=True)
+    return m.to(dtype)
+
+
+def distance(a, b):
+    """Relative distance of a from the reference b."""
+    return float((a.double() - b).norm() / b.norm())
+
+
+def rounded(x, digits=10):
+    return [float(f"{v:.{digits}g}") for v in x.flatten().tolist()]
+
+
+def forward(arch):
+    out = []
+    for stem in STEMS:
+        for size in [32, 28]:
+            x = images("images", 4, size)
+            for mode in ["train", "eval"]:
+                ref, own = (filled(arch, stem, t).train(mode == "train") for t in [torch.float64, torch.float32])
+                with torch.no_grad():
+                    r, o = ref(x.double()), own(x)
+                # After the pass: what the batch did to the running statistics.
+                moved = {k: v for k, v in ref.state_dict().items() if "running" in k}
+                out.append({
+                    "arch": arch, "stem": stem, "size": size, "mode": mode, "logits": rounded(r),
+                    "error": distance(o, r), "statistics": float(sum(v.norm() for v in moved.values())),
+                })
+    return out
+
+
+def gradients(stem):
+    sampled, x, y = 12, images("images", 4, 32), labels(4)
+    models = [filled("resnet18", stem, t).train() for t in [torch.float64, torch.float32]]
+    for m, dtype in zip(models, [torch.float64, torch.float32]):
+        F.cross_entropy(m(x.to(dtype)), y).backward()
+    own = dict(models[1].named_parameters())
+    out = []
+    for name, p in models[0].named_parameters():
+        at = torch.from_numpy(bits("sample/" + name, sampled).astype(np.int64) % p.numel())
+        out.append({
+            "name": name, "sum": float(p.grad.sum()), "norm": float(p.grad.norm()),
+            "values": rounded(p.grad.flatten()[at], 8), "error": distance(own[name].grad, p.grad),
+            "sample_error": float((own[name].grad.flatten()[at].double() - p.grad.flatten()[at]).norm()),
+        })
+    return {"stem": stem, "parameters": out}
+
+
+def steps(arch, nesterov, rate):
+    # The small stem keeps 2 x 2 positions to the end: batch norm over the few
+    # values of a 1 x 1 map would make any rounding grow from step to step.
+    x, y, losses = images("images", 16, 16), labels(16), []
+    for dtype in [torch.float64, torch.float32]:
+        m = filled(arch, "small", dtype).train()
+        o = torch.optim.SGD(m.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=nesterov)
+        losses.append([])
+        for _ in range(10):
+            o.zero_grad()
+            loss = F.cross_entropy(m(x.to(dtype)), y)
+            loss.backward()
+            o.step()
+            losses[-1].append(float(loss))
+    return {"arch": arch, "nesterov": nesterov, "rate": rate, "losses": losses[0], "float32": losses[1]}
+
+
+def cross_entropy():
+    n, classes = 6, 7
+    logits = values("logits", (n * classes,)).reshape(n, classes).double() * 100
+    y = torch.arange(n) % classes
+    loss = F.cross_entropy(logits, y, reduction="none")
+    return {"samples": n, "classes": classes, "losses": rounded(loss, 12)}
+
+
+def listing(m):
+    """Names and shapes in the order of the state dictionary, without counters."""
+    return "".join(f"{k} {list(v.shape)}\n" for k, v in m.state_dict().items() if v.dim() > 0)
+
+
+def structure():
+    out = []
+    for arch in ARCHS:
+        for stem in STEMS:
+            m = build(arch, stem, 1000)
+            text = listing(m).replace(",", "")
+            out.append({
+                "arch": arch, "stem": stem, "count": sum(p.numel() for p in m.parameters()),
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            })
+    return out
+
+
+def initial(arch):
+    torch.manual_seed(0)
+    m = build(arch)
+    return {"arch": arch, "tensors": [
+        {"name": k, "mean": float(v.mean()), "std": float(v.std(unbiased=False)), "max": float(v.abs().max())}
+        for k, v in m.state_dict().items() if v.dim() > 0
+    ]}
+
+
+def position(name, arch, convs):
+    """The weight layer and the stage a parameter belongs to, from its name."""
+    stage = int(name[5]) if name.startswith("layer") else 5 if name.startswith("fc") else 0
+    if name == "bn1.weight" or name == "bn1.bias":
+        return (len(convs), 5) if arch.startswith("preact") else (0, 0)
+    if name.startswith("fc"):
+        return len(convs), 5
+    layer, part = name.rsplit(".", 1)[0], name.split(".")
+    if "downsample" in name:  # ends with its block
+        block = ".".join(part[:2])
+        return max(i for i, c in enumerate(convs) if c.startswith(block + ".")), stage
+    return convs.index(layer.replace("bn", "conv")), stage
+
+
+def frozen(arch):
+    m = build(arch)
+    convs = [k for k, v in m.named_modules() if isinstance(v, nn.Conv2d) and "downsample" not in k]
+    parameters = [(k, v.numel()) for k, v in m.named_parameters()]
+    places = [position(k, arch, convs) for k, _ in parameters]
+    out = []
+    for fraction in [0, 0.01, 0.1, 0.25, 0.5, 0.9, 0.99]:
+        row = {"arch": arch, "fraction": fraction}
+        for unit, total, at in [
+            ("layers", len(convs) + 1, [p[0] for p in places]),
+            ("stages", 6, [p[1] for p in places]),
+            ("tensors", len(parameters), range(len(parameters))),
+        ]:
+            first = 0 if fraction == 0 else min(max(1, int(np.floor(fraction * total + 0.5))), total - 1)
+            row[unit] = sum(n for (_, n), i in zip(parameters, at) if i >= first)
+        out.append(row)
+    return out
+
+
+def write(folder, name, content):
+    path = pathlib.Path(folder) / (name + ".json")
+    path.write_text(json.dumps(content, indent=0) + "\n")
+    print(path, path.stat().st_size, "bytes")
+
+
+def main():
+    folder = sys.argv[1] if len(sys.argv) > 1 else "internal/nn/testdata"
+    write(folder, "forward", [c for arch in ARCHS for c in forward(arch)])
+    write(folder, "gradients", [gradients(stem) for stem in STEMS])
+    write(folder, "steps", [
+        steps("resnet18", False, 0.01), steps("resnet18", True, 0.01), steps("resnet50", False, 0.001),
+    ])
+    write(folder, "cross_entropy", cross_entropy())
+    write(folder, "structure", structure())
+    write(folder, "initial", [initial("resnet18"), initial("resnet50")])
+    write(folder, "frozen", [row for arch in ARCHS for row in frozen(arch)])
+
+
+if __name__ == "__main__":
+    main()
