@@ -16,7 +16,7 @@ import (
 // in the order of their names' bytes; the training split defines the classes.
 func readFolder(ctx context.Context, s *source, entries []fs.DirEntry, split Split, opt Options) (*Set, error) {
 	if opt.Size == 0 {
-		return nil, fmt.Errorf("%s: a folder of images needs an image size", s.dir)
+		return nil, fmt.Errorf("%s: %w", s.dir, ErrNeedsSize)
 	}
 	parts, err := splitFolders(s, entries)
 	if err != nil {

@@ -16,6 +16,9 @@ import (
 // ErrNoSplit says that a set has no part of the wanted name.
 var ErrNoSplit = errors.New("the set has no such split")
 
+// ErrNeedsSize says that a folder of images was to be read without a Size.
+var ErrNeedsSize = errors.New("a folder of images needs an image size")
+
 // Options says how a set is read.
 type Options struct {
 	// Size is the height and width of the images in memory, 1 … 1024 pixels;

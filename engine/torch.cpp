@@ -233,12 +233,11 @@ cordon_tensor cordon_batch_norm(cordon_scope* s, cordon_tensor x, cordon_tensor 
     TORCH_CHECK(in.dim() == 4, "expected 4 dimensions, got ", in.dim());
     if (mode != CORDON_NORM_RUNNING)
       TORCH_CHECK(in.numel() > in.size(1), "batch statistics need more than one value per channel");
+    TORCH_CHECK(mode >= CORDON_NORM_TRAIN && mode <= CORDON_NORM_RUNNING, "unknown batch norm mode ", mode);
     bool alone = mode == CORDON_NORM_BATCH;
-    auto y = at::batch_norm(in, get(weight), get(bias), alone ? at::Tensor() : get(running_mean),
-                            alone ? at::Tensor() : get(running_var), mode != CORDON_NORM_RUNNING, momentum, eps,
-                            /*cudnn_enabled=*/true);
-    if (residual != 0) y = y.add_(get(residual));
-    return relu ? y.relu_() : y;
+    return cordon::batch_norm(in, get(weight), get(bias), alone ? at::Tensor() : get(running_mean),
+                              alone ? at::Tensor() : get(running_var), (cordon::NormMode)mode, momentum, eps,
+                              get_or_none(residual), relu != 0);
   });
 }
 

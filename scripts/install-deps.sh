@@ -1,19 +1,26 @@
 #!/bin/sh
 # Installs what cordon needs from Debian's or Ubuntu's packages, only what is
-# missing: "build" for the program, "test" also what its tests use.
+# missing: "build" for the program, "test" also what its tests use, "torch2" what
+# the tests against the newest PyTorch use.
 set -eu
 
+group=${1:-build}
 wanted="libtorch-dev:PyTorch's C++ library, which computes
 libopenblas0-openmp:fast matrix products for it
 g++:compiles the engine
 make:runs the build"
-if [ "${1:-build}" = test ]; then
+if [ "$group" = test ]; then
 	wanted="$wanted
 python3-torch:the reference that parity tests compare with
 python3-torchvision:the reference networks
 python3-numpy:writes the parity fixtures
 chromium:shows the HTML report to its test
 xz-utils:unpacks the test data"
+fi
+if [ "$group" = torch2 ]; then
+	wanted="$wanted
+python3-venv:holds the newest PyTorch apart from the system's
+binutils:reads what that PyTorch links"
 fi
 
 have() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }

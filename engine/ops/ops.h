@@ -11,6 +11,17 @@ namespace cordon {
 // 2-d convolution without bias; x and w of one type, channels-last.
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
 
+// Where batch norm's statistics come from: CORDON_NORM_* of cordon_engine.h.
+enum NormMode { NormTrain = 0, NormBatch = 1, NormRunning = 2 };
+
+// Batch norm of x (N × C × H × W), then + residual (if defined), then ReLU (if
+// asked). weight, bias and the running statistics are float; NormTrain updates
+// the running statistics, NormBatch does not look at them. Batch statistics need
+// more than one value per channel.
+at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const at::Tensor& running_mean, const at::Tensor& running_var, NormMode mode, double momentum,
+                      double eps, const at::Tensor& residual, bool relu);
+
 // One step of SGD over all parameters (PyTorch's definition, dampening 0).
 // Drops the gradients. Call it without grad mode.
 void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, double rate, double momentum,

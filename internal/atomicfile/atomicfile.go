@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 const bufferSize = 1 << 18
@@ -124,6 +125,28 @@ func absent(path string) error {
 // temporaryPattern hides the temporary and shows whose it is.
 func temporaryPattern(path string) string {
 	return "." + filepath.Base(path) + ".tmp-*"
+}
+
+// IsTemporary tells whether a base name is that of a temporary of this package.
+func IsTemporary(name string) bool {
+	return strings.HasPrefix(name, ".") && strings.Contains(name, ".tmp-")
+}
+
+// Sweep removes the temporaries that killed processes left in the folder dir.
+// Nothing may be writing there.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if IsTemporary(e.Name()) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func syncDir(dir string) error {

@@ -120,3 +120,29 @@ func TestDir(t *testing.T) {
 		t.Errorf("folder holds %v, want only set", got)
 	}
 }
+
+func TestSweepRemovesOnlyTemporaries(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "model.tmp-1") // a name a user may choose
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.CreateTemp(dir, temporaryPattern("model"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.Close()
+	if err := os.Mkdir(filepath.Join(dir, ".set.tmp-2"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 || entries[0].Name() != filepath.Base(path) {
+		t.Errorf("left after sweeping: %v", entries)
+	}
+}

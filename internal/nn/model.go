@@ -170,9 +170,11 @@ func (m *Model) CopyFrom(src *Model) error {
 
 // Gradient copies the gradient collected by a parameter to the host.
 func (m *Model) Gradient(p *Param) ([]float32, error) {
+	s := m.NewScope(false)
+	defer s.Close()
 	v := make([]float32, p.Count())
-	m.scope.ReadFloats(m.scope.Grad(p.tensor), v)
-	return v, m.scope.Err()
+	s.ReadFloats(s.Grad(p.tensor), v)
+	return v, s.Err()
 }
 
 // pass is one forward pass: the scope and how batch norm behaves in it.

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 
 	"cordon/internal/atomicfile"
 
@@ -113,7 +114,8 @@ func (d *Dir) acquire() error {
 		return fmt.Errorf("%s: another process is working in this folder", d.path)
 	}
 	d.lock = f
-	return nil
+	// Killed processes leave temporaries, which are as large as models.
+	return errors.Join(atomicfile.Sweep(d.path), atomicfile.Sweep(d.Path(workDir)))
 }
 
 // Close lets other processes work in the folder.
@@ -151,7 +153,8 @@ func (d *Dir) create(m Manifest) error {
 	if err != nil {
 		return err
 	}
-	if len(entries) > 0 {
+	foreign := func(e fs.DirEntry) bool { return !atomicfile.IsTemporary(e.Name()) }
+	if slices.ContainsFunc(entries, foreign) {
 		return fmt.Errorf("%s is not empty and holds no run", d.path)
 	}
 	return d.WriteJSON(ManifestFile, m)

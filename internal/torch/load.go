@@ -12,8 +12,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// abi is the version of engine/cordon_engine.h that this package speaks.
-const abi = 1
+// ABI is the version of engine/cordon_engine.h that this package speaks.
+const ABI = 1
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -128,8 +128,8 @@ func bind(path string) (*library, error) {
 		return nil, fmt.Errorf("%w: %s is not an engine library", ErrNoEngine, path)
 	}
 	purego.RegisterFunc(&lib.Abi, symbol)
-	if got := lib.Abi(); got != abi {
-		return nil, fmt.Errorf("%w: %s has interface version %d, this program needs %d: build it again", ErrNoEngine, path, got, abi)
+	if got := lib.Abi(); got != ABI {
+		return nil, fmt.Errorf("%w: %s has interface version %d, this program needs %d: build it again", ErrNoEngine, path, got, ABI)
 	}
 	v := reflect.ValueOf(lib).Elem()
 	for i := range v.NumField() {

@@ -24,6 +24,7 @@ import torchvision
 MEAN, STD, CLASSES = 0.5, 0.25, 10
 ARCHS = ["resnet18", "resnet34", "resnet50", "preact_resnet18"]
 STEMS = ["imagenet", "small"]
+SIZES = {"resnet18": [32, 28], "resnet34": [32], "resnet50": [32], "preact_resnet18": [32, 28]}
 
 
 def bits(name, n):
@@ -134,7 +135,7 @@ def rounded(x, digits=10):
 def forward(arch):
     out = []
     for stem in STEMS:
-        for size in [32, 28]:
+        for size in SIZES[arch]:
             x = images("images", 4, size)
             for mode in ["train", "eval"]:
                 ref, own = (filled(arch, stem, t).train(mode == "train") for t in [torch.float64, torch.float32])
@@ -149,27 +150,49 @@ def forward(arch):
     return out
 
 
-def gradients(stem):
-    sampled, x, y = 12, images("images", 4, 32), labels(4)
-    models = [filled("resnet18", stem, t).train() for t in [torch.float64, torch.float32]]
-    for m, dtype in zip(models, [torch.float64, torch.float32]):
-        F.cross_entropy(m(x.to(dtype)), y).backward()
-    own = dict(models[1].named_parameters())
+def margin(model, x):
+    """The distance of the nearest ReLU input from 0 in a forward pass."""
+    least = [float("inf")]
+    hooks = [
+        m.register_forward_pre_hook(lambda _, x: least.append(float(x[0].abs().min())))
+        for m in model.modules() if isinstance(m, nn.ReLU)
+    ]
+    with torch.no_grad():
+        model(x)
+    for h in hooks:
+        h.remove()
+    return min(least)
+
+
+def gradients(stem, size):
+    # Rounding may push a ReLU's input across 0, which changes gradients far
+    # more than rounding itself: of 40 inputs take the one that stays clearest.
+    names = [f"images/{i}" for i in range(40)]
+    ref = filled("resnet18", stem, torch.float64).train()
+    name = max(names, key=lambda n: margin(ref, images(n, 4, size).double()))
+    x, y, sampled = images(name, 4, size), labels(4), 12
+    own = []  # float32 in PyTorch's two memory formats; the engine uses the second
+    for fmt in [torch.contiguous_format, torch.channels_last]:
+        m = filled("resnet18", stem).to(memory_format=fmt).train()
+        F.cross_entropy(m(x.to(memory_format=fmt)), y).backward()
+        own.append({k: p.grad.double() for k, p in m.named_parameters()})
+    ref = filled("resnet18", stem, torch.float64).train()
+    F.cross_entropy(ref(x.double()), y).backward()
     out = []
-    for name, p in models[0].named_parameters():
-        at = torch.from_numpy(bits("sample/" + name, sampled).astype(np.int64) % p.numel())
+    for k, p in ref.named_parameters():
+        at = torch.from_numpy(bits("sample/" + k, sampled).astype(np.int64) % p.numel())
         out.append({
-            "name": name, "sum": float(p.grad.sum()), "norm": float(p.grad.norm()),
-            "values": rounded(p.grad.flatten()[at], 8), "error": distance(own[name].grad, p.grad),
-            "sample_error": float((own[name].grad.flatten()[at].double() - p.grad.flatten()[at]).norm()),
+            "name": k, "sum": float(p.grad.sum()), "norm": float(p.grad.norm()),
+            "values": rounded(p.grad.flatten()[at], 8), "error": max(distance(g[k], p.grad) for g in own),
+            "sample_error": max(float((g[k] - p.grad).flatten()[at].norm()) for g in own),
         })
-    return {"stem": stem, "parameters": out}
+    return {"stem": stem, "size": size, "images": name, "parameters": out}
 
 
-def steps(arch, nesterov, rate):
+def steps(arch, nesterov, rate, batch):
     # The small stem keeps 2 x 2 positions to the end: batch norm over the few
     # values of a 1 x 1 map would make any rounding grow from step to step.
-    x, y, losses = images("images", 16, 16), labels(16), []
+    x, y, losses = images("images", batch, 16), labels(batch), []
     for dtype in [torch.float64, torch.float32]:
         m = filled(arch, "small", dtype).train()
         o = torch.optim.SGD(m.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4, nesterov=nesterov)
@@ -180,7 +203,7 @@ def steps(arch, nesterov, rate):
             loss.backward()
             o.step()
             losses[-1].append(float(loss))
-    return {"arch": arch, "nesterov": nesterov, "rate": rate, "losses": losses[0], "float32": losses[1]}
+    return {"arch": arch, "nesterov": nesterov, "rate": rate, "batch": batch, "losses": losses[0], "float32": losses[1]}
 
 
 def cross_entropy():
@@ -260,9 +283,9 @@ def write(folder, name, content):
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "internal/nn/testdata"
     write(folder, "forward", [c for arch in ARCHS for c in forward(arch)])
-    write(folder, "gradients", [gradients(stem) for stem in STEMS])
+    write(folder, "gradients", [gradients("imagenet", 32), gradients("small", 16)])
     write(folder, "steps", [
-        steps("resnet18", False, 0.01), steps("resnet18", True, 0.01), steps("resnet50", False, 0.001),
+        steps("resnet18", False, 0.01, 16), steps("resnet18", True, 0.01, 16), steps("resnet50", False, 0.001, 8),
     ])
     write(folder, "cross_entropy", cross_entropy())
     write(folder, "structure", structure())

@@ -1,0 +1,277 @@
+// Batch norm, the addition of a residual and ReLU in one pass over memory, and
+// their gradients in two. Channels-last on the CPU; all else is ATen's.
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include "ops.h"
+
+namespace cordon {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+
+// ---- Kernels, one set for every kind of processor ----
+
+template <class T>
+struct Kernels {
+  void (*moments)(const T* x, int64_t rows, int64_t channels, float* mean, float* squares);
+  void (*normalize)(const T* x, const T* residual, T* y, int64_t rows, int64_t channels, const float* mean,
+                    const float* scale, const float* bias, bool relu);
+  void (*gradient_sums)(const T* dy, const T* y, const T* x, T* dz, int64_t rows, int64_t channels, const float* mean,
+                        float* sums, float* dots);
+  void (*gradient)(const T* dy, const T* y, const T* x, T* dx, int64_t rows, int64_t channels, const float* mean,
+                   const float* scale, const float* slope, const float* offset);
+};
+
+#define CORDON_KERNELS basic
+#define CORDON_WIDTH 4
+#include "norm_kernels.inc"
+#undef CORDON_KERNELS
+#undef CORDON_WIDTH
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define CORDON_X86_KERNELS
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define CORDON_KERNELS avx2
+#define CORDON_WIDTH 8
+#include "norm_kernels.inc"
+#undef CORDON_KERNELS
+#undef CORDON_WIDTH
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")
+#define CORDON_KERNELS avx512
+#define CORDON_WIDTH 16
+#include "norm_kernels.inc"
+#undef CORDON_KERNELS
+#undef CORDON_WIDTH
+#pragma GCC pop_options
+#endif
+
+template <class T>
+const Kernels<T>& best_kernels() {
+#ifdef CORDON_X86_KERNELS
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    return avx512::kernels<T>;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernels<T>;
+#endif
+  return basic::kernels<T>;
+}
+
+// ---- Work in blocks ----
+//
+// Rows are cut into blocks that fit a core's cache. The cut depends on the
+// shape alone and the blocks' sums are added in their order, in double: the
+// result is the same for any number of threads.
+
+struct Blocks {
+  int64_t rows, channels, height, count;
+
+  explicit Blocks(const at::Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {
+    height = std::max<int64_t>(1, (1 << 14) / channels);
+    count = (rows + height - 1) / height;
+  }
+  int64_t size(int64_t block) const { return std::min(height, rows - block * height); }
+
+  // Calls f(first element, rows, block).
+  template <class F>
+  void each(F f) const {
+    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; b++) f(b * height * channels, size(b), b);
+    });
+  }
+};
+
+template <class T>
+T* data(const at::Tensor& t) {
+  return t.defined() && t.numel() > 0 ? static_cast<T*>(t.data_ptr()) : nullptr;
+}
+
+// The mean and the biased variance of every channel.
+template <class T>
+void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<double>& variance) {
+  Blocks blocks(x);
+  int64_t c = blocks.channels;
+  std::vector<float> means(blocks.count * c), squares(blocks.count * c);
+  const auto& kernels = best_kernels<T>();
+  const T* in = data<T>(x);
+  blocks.each([&](int64_t at, int64_t rows, int64_t b) {
+    kernels.moments(in + at, rows, c, &means[b * c], &squares[b * c]);
+  });
+  mean.assign(c, 0);
+  variance.assign(c, 0);
+  for (int64_t b = 0; b < blocks.count; b++)
+    for (int64_t i = 0; i < c; i++) mean[i] += means[b * c + i] * (double)blocks.size(b) / blocks.rows;
+  for (int64_t b = 0; b < blocks.count; b++)
+    for (int64_t i = 0; i < c; i++) {
+      double d = means[b * c + i] - mean[i];
+      variance[i] += (squares[b * c + i] + d * d * blocks.size(b)) / blocks.rows;
+    }
+}
+
+struct Settings {
+  at::Tensor running_mean, running_var;
+  int mode;
+  double momentum, eps;
+  bool relu;
+};
+
+// Fills mean and invstd (float) with what x is to be normalised by.
+template <class T>
+void prepare(const at::Tensor& x, const Settings& s, const at::Tensor& mean, const at::Tensor& invstd) {
+  int64_t c = x.size(1), n = x.numel() / c;
+  float *m = data<float>(mean), *inv = data<float>(invstd);
+  float *running_mean = data<float>(s.running_mean), *running_var = data<float>(s.running_var);
+  if (s.mode == NormRunning) {
+    for (int64_t i = 0; i < c; i++) {
+      m[i] = running_mean[i];
+      inv[i] = 1 / std::sqrt(running_var[i] + s.eps);
+    }
+    return;
+  }
+  std::vector<double> means, variances;
+  statistics<T>(x, means, variances);
+  for (int64_t i = 0; i < c; i++) {
+    m[i] = means[i];
+    inv[i] = 1 / std::sqrt(variances[i] + s.eps);
+  }
+  if (s.mode != NormTrain) return;
+  for (int64_t i = 0; i < c; i++) {
+    running_mean[i] = (1 - s.momentum) * running_mean[i] + s.momentum * means[i];
+    running_var[i] = (1 - s.momentum) * running_var[i] + s.momentum * variances[i] * n / (n - 1);
+  }
+}
+
+template <class T>
+at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
+                   const at::Tensor& mean, const at::Tensor& invstd, bool relu) {
+  Blocks blocks(x);
+  auto y = at::empty(x.sizes(), x.options().memory_format(kLast));
+  auto scale = weight * invstd;
+  const auto& kernels = best_kernels<T>();
+  const T *in = data<T>(x), *res = data<T>(residual);
+  T* out = data<T>(y);
+  blocks.each([&](int64_t at, int64_t rows, int64_t) {
+    kernels.normalize(in + at, res ? res + at : nullptr, out + at, rows, blocks.channels, data<float>(mean),
+                      data<float>(scale), data<float>(bias), relu);
+  });
+  return y;
+}
+
+struct Gradients {
+  at::Tensor x, weight, bias, residual;
+};
+
+// y is undefined without ReLU, `constant` says that the statistics do not depend on x.
+template <class T>
+Gradients backward(const at::Tensor& grad, const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
+                   const at::Tensor& mean, const at::Tensor& invstd, bool constant, bool needs_x, bool needs_residual) {
+  Blocks blocks(x);
+  int64_t c = blocks.channels;
+  Gradients out;
+  out.weight = at::empty_like(weight);
+  out.bias = at::empty_like(weight);
+  const auto& kernels = best_kernels<T>();
+  const T *dy = data<T>(grad), *mask = data<T>(y), *in = data<T>(x);
+  if (needs_residual) out.residual = y.defined() ? at::empty_like(grad) : grad;
+  T* dz = needs_residual && mask ? data<T>(out.residual) : nullptr;
+
+  std::vector<float> sums(blocks.count * c), dots(blocks.count * c);
+  blocks.each([&](int64_t at, int64_t rows, int64_t b) {
+    kernels.gradient_sums(dy + at, mask ? mask + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c,
+                          data<float>(mean), &sums[b * c], &dots[b * c]);
+  });
+  std::vector<double> sum(c), dot(c);
+  for (int64_t b = 0; b < blocks.count; b++)
+    for (int64_t i = 0; i < c; i++) {
+      sum[i] += sums[b * c + i];
+      dot[i] += dots[b * c + i];
+    }
+  std::vector<float> scale(c), slope(c), offset(c);
+  const float *w = data<float>(weight), *inv = data<float>(invstd);
+  for (int64_t i = 0; i < c; i++) {
+    data<float>(out.bias)[i] = sum[i];
+    data<float>(out.weight)[i] = dot[i] * inv[i];
+    scale[i] = w[i] * inv[i];
+    if (constant) continue;
+    slope[i] = -(double)scale[i] * inv[i] * inv[i] * dot[i] / blocks.rows;
+    offset[i] = -(double)scale[i] * sum[i] / blocks.rows;
+  }
+  if (!needs_x) return out;
+
+  out.x = at::empty_like(grad);
+  T* dx = data<T>(out.x);
+  if (dz) dy = dz, mask = nullptr;
+  blocks.each([&](int64_t at, int64_t rows, int64_t) {
+    kernels.gradient(dy + at, mask ? mask + at : nullptr, in + at, dx + at, rows, c, data<float>(mean), scale.data(),
+                     slope.data(), offset.data());
+  });
+  return out;
+}
+
+struct BatchNorm : torch::autograd::Function<BatchNorm> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            const at::Tensor& residual, const Settings& s) {
+    auto mean = at::empty_like(weight), invstd = at::empty_like(weight);
+    bool full = x.scalar_type() == at::kFloat;
+    (full ? prepare<float> : prepare<uint16_t>)(x, s, mean, invstd);
+    auto y = (full ? cordon::forward<float> : cordon::forward<uint16_t>)(x, weight, bias, residual, mean, invstd, s.relu);
+    ctx->save_for_backward({x, weight, mean, invstd, s.relu ? y : at::Tensor()});
+    ctx->saved_data["constant"] = s.mode == NormRunning;
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &weight = saved[1], &mean = saved[2], &invstd = saved[3], &y = saved[4];
+    auto run = x.scalar_type() == at::kFloat ? cordon::backward<float> : cordon::backward<uint16_t>;
+    auto g = run(grads[0].contiguous(kLast), y, x, weight, mean, invstd, ctx->saved_data["constant"].toBool(),
+                 ctx->needs_input_grad(0), ctx->needs_input_grad(3));
+    return {g.x, g.weight, g.bias, g.residual, at::Tensor()};
+  }
+};
+
+bool parameter(const at::Tensor& t, int64_t channels) {
+  return t.defined() && t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.numel() == channels;
+}
+
+// What the kernels are written for.
+bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
+          const Settings& s) {
+  if (!x.is_cpu() || x.dim() != 4 || x.numel() == 0 || x.size(1) % 16 != 0) return false;
+  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
+  if (!x.is_contiguous(kLast)) return false;
+  if (residual.defined() && (!residual.is_cpu() || residual.scalar_type() != x.scalar_type() ||
+                             residual.sizes() != x.sizes() || !residual.is_contiguous(kLast)))
+    return false;
+  int64_t c = x.size(1);
+  if (!parameter(weight, c) || !parameter(bias, c)) return false;
+  return s.mode == NormBatch || (parameter(s.running_mean, c) && parameter(s.running_var, c));
+}
+
+}  // namespace
+
+at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                      const at::Tensor& running_mean, const at::Tensor& running_var, NormMode mode, double momentum,
+                      double eps, const at::Tensor& residual, bool relu) {
+  Settings s{running_mean, running_var, mode, momentum, eps, relu};
+  // A Function takes no undefined tensors: an empty one stands for no residual.
+  if (ours(x, weight, bias, residual, s))
+    return BatchNorm::apply(x, weight, bias, residual.defined() ? residual : at::empty({0}), s);
+  bool alone = mode == NormBatch;
+  auto y = at::batch_norm(x, weight, bias, alone ? at::Tensor() : running_mean, alone ? at::Tensor() : running_var,
+                          mode != NormRunning, momentum, eps, /*cudnn_enabled=*/true);
+  if (residual.defined()) y = y.add_(residual);
+  return relu ? y.relu_() : y;
+}
+
+}  // namespace cordon

@@ -1,0 +1,205 @@
+// Compares cordon's operators with ATen's in float64: every output and every
+// gradient may be off by at most 1.5 times what ATen's own operator of the same
+// type is off by (and a few roundings, where ATen happens to be exact).
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <string>
+
+#include "ops.h"
+
+namespace {
+
+constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+int failures = 0, checks = 0;
+
+at::Tensor leaf(const at::Tensor& t, at::ScalarType type, bool grad) {
+  auto out = t.to(type, false, /*copy=*/true);
+  if (out.dim() == 4) out = out.contiguous(kLast);
+  return out.requires_grad_(grad);
+}
+
+double off(const at::Tensor& got, const at::Tensor& want) {
+  if (want.numel() == 0 || want.norm().item<double>() == 0) return got.to(at::kDouble).norm().item<double>();
+  return ((got.to(at::kDouble) - want).norm() / want.norm()).item<double>();
+}
+
+void fail(const std::string& what) {
+  failures++;
+  std::printf("FAIL %s\n", what.c_str());
+}
+
+void compare(const std::string& name, const at::Tensor& own, const at::Tensor& aten, const at::Tensor& exact) {
+  checks++;
+  if (own.defined() != exact.defined()) return fail(name + ": defined " + std::to_string(own.defined()));
+  if (!own.defined()) return;
+  if (own.sizes() != exact.sizes()) return fail(name + ": shape");
+  if (own.scalar_type() != aten.scalar_type()) return fail(name + ": type");
+  double a = off(own, exact), b = off(aten, exact), roundings = own.scalar_type() == at::kFloat ? 5e-7 : 2.5e-3;
+  if (!std::isfinite(b)) b = 0;  // ATen 1.13's bf16 weight gradient of 1×1 images can hold NaN
+  if (!(a <= 1.5 * b + roundings)) fail(name + ": off by " + std::to_string(a * 1e6) + "e-6, ATen by " + std::to_string(b * 1e6) + "e-6");
+}
+
+std::string type_name(at::ScalarType t) { return t == at::kFloat ? " fp32" : " bf16"; }
+
+// Outputs, then gradients; undefined where there is none.
+using Results = std::vector<at::Tensor>;
+
+struct Conv {
+  int64_t n, ci, h, w, co, k, stride, padding;
+  bool x_grad = true, w_grad = true;
+};
+
+Results run_conv(const Conv& c, at::ScalarType type, const at::Tensor& x0, const at::Tensor& w0, const at::Tensor& dy,
+                 bool own) {
+  auto x = leaf(x0, type, c.x_grad), w = leaf(w0, type, c.w_grad);
+  auto y = own ? cordon::conv2d(x, w, c.stride, c.padding)
+               : at::conv2d(x, w, {}, {c.stride, c.stride}, {c.padding, c.padding});
+  if (y.requires_grad()) y.backward(dy.to(type));
+  return {y.detach(), x.grad(), w.grad()};
+}
+
+void test_conv(const Conv& c, at::ScalarType type) {
+  auto name = "conv " + std::to_string(c.n) + "x" + std::to_string(c.ci) + "x" + std::to_string(c.h) + "x" +
+              std::to_string(c.w) + " to " + std::to_string(c.co) + " k" + std::to_string(c.k) + " s" +
+              std::to_string(c.stride) + " p" + std::to_string(c.padding) + type_name(type);
+  // Rounded to the type first: all three see the same numbers.
+  auto x = at::randn({c.n, c.ci, c.h, c.w}).to(type), w = at::randn({c.co, c.ci, c.k, c.k}).to(type);
+  auto dy = at::randn_like(at::conv2d(x.to(at::kFloat), w.to(at::kFloat), {}, {c.stride, c.stride}, {c.padding, c.padding})).to(type);
+  auto own = run_conv(c, type, x, w, dy, true), aten = run_conv(c, type, x, w, dy, false),
+       exact = run_conv(c, at::kDouble, x, w, dy, false);
+  const char* parts[] = {" y", " dx", " dw"};
+  for (int i = 0; i < 3; i++) compare(name + parts[i], own[i], aten[i], exact[i]);
+  auto again = run_conv(c, type, x, w, dy, true);
+  for (int i = 0; i < 3; i++)
+    if (own[i].defined() && !own[i].equal(again[i])) fail(name + parts[i] + ": differs from run to run");
+}
+
+struct Norm {
+  int64_t n, c, h, w;
+  cordon::NormMode mode;
+  bool residual, relu;
+  bool x_grad = true, w_grad = true, residual_grad = true;
+  double offset = 0.5;
+};
+
+Results run_norm(const Norm& t, at::ScalarType type, const Results& in, bool own) {
+  auto stat = type == at::kDouble ? at::kDouble : at::kFloat;
+  auto x = leaf(in[0], type, t.x_grad), weight = leaf(in[1], stat, t.w_grad), bias = leaf(in[2], stat, t.w_grad);
+  auto mean = leaf(in[3], stat, false), var = leaf(in[4], stat, false);
+  auto residual = t.residual ? leaf(in[5], type, t.residual_grad) : at::Tensor();
+  at::Tensor y;
+  if (own) {
+    y = cordon::batch_norm(x, weight, bias, mean, var, t.mode, 0.1, 1e-5, residual, t.relu);
+  } else {
+    bool alone = t.mode == cordon::NormBatch;
+    y = at::batch_norm(x, weight, bias, alone ? at::Tensor() : mean, alone ? at::Tensor() : var,
+                       t.mode != cordon::NormRunning, 0.1, 1e-5, false);
+    if (t.residual) y = y + residual;
+    if (t.relu) y = y.relu();
+  }
+  if (y.requires_grad()) y.backward(in[6].to(type));
+  return {y.detach(), mean, var, x.grad(), weight.grad(), bias.grad(), t.residual ? residual.grad() : at::Tensor()};
+}
+
+void test_norm(const Norm& t, at::ScalarType type) {
+  auto name = "norm " + std::to_string(t.n) + "x" + std::to_string(t.c) + "x" + std::to_string(t.h) + "x" +
+              std::to_string(t.w) + " mode " + std::to_string(t.mode) + (t.residual ? " residual" : "") +
+              (t.relu ? " relu" : "") + type_name(type);
+  auto x = (at::randn({t.n, t.c, t.h, t.w}) * 2 + t.offset).to(type);
+  Results in = {x, at::rand({t.c}) + 0.5, at::randn({t.c}), at::randn({t.c}), at::rand({t.c}) + 0.5,
+                at::randn(x.sizes()).to(type), at::randn(x.sizes()).to(type)};
+  auto own = run_norm(t, type, in, true), aten = run_norm(t, type, in, false), exact = run_norm(t, at::kDouble, in, false);
+  const char* parts[] = {" y", " running mean", " running var", " dx", " dweight", " dbias", " dresidual"};
+  for (int i = 0; i < 7; i++) compare(name + parts[i], own[i], aten[i], exact[i]);
+  if (t.c % 16 != 0) return;  // ATen's, whose sums depend on the number of threads
+  int threads = at::get_num_threads();
+  at::set_num_threads(3 - threads);
+  auto again = run_norm(t, type, in, true);
+  at::set_num_threads(threads);
+  for (int i = 0; i < 7; i++)
+    if (own[i].defined() && !own[i].equal(again[i])) fail(name + parts[i] + ": depends on the number of threads");
+}
+
+// Images that are not channels-last and odd channel counts go to ATen and are right too.
+void test_fallbacks() {
+  auto x = at::randn({3, 5, 6, 6}), w = at::randn({7, 5, 1, 1});
+  compare("contiguous conv", cordon::conv2d(x, w, 1, 0), at::conv2d(x, w), at::conv2d(x.to(at::kDouble), w.to(at::kDouble)));
+  auto d = at::ones({5});
+  auto want = at::batch_norm(x, d, d, {}, {}, true, 0.1, 1e-5, false).relu();
+  compare("contiguous norm", cordon::batch_norm(x, d, d, d.clone(), d.clone(), cordon::NormBatch, 0.1, 1e-5, {}, true), want,
+          want.to(at::kDouble));
+  bool threw = false;
+  try {
+    cordon::conv2d(x, at::randn({7, 4, 1, 1}), 1, 0);
+  } catch (const std::exception&) {
+    threw = true;
+  }
+  if (!threw) fail("a kernel of another channel count was taken");
+}
+
+// 20 steps of ATen's arithmetic by hand.
+void test_sgd(bool nesterov) {
+  at::Tensor p = at::randn({64, 3, 3, 3}).contiguous(kLast), v = at::zeros_like(p);
+  auto q = p.to(at::kDouble), u = v.to(at::kDouble);
+  std::vector<at::Tensor> params = {p}, velocity = {v};
+  for (int i = 0; i < 20; i++) {
+    auto g = at::randn(p.sizes());
+    if (i % 2) g = g.contiguous(kLast);
+    p.mutable_grad() = g;
+    auto d = g.to(at::kDouble) + 1e-2 * q;
+    u = 0.9 * u + d;
+    q = q - 0.1 * (nesterov ? d + 0.9 * u : u);
+    cordon::sgd_step(params, velocity, 0.1, 0.9, 1e-2, nesterov);
+  }
+  compare("sgd", p, p, q);
+  if (off(p, q) > 1e-6) fail("sgd");
+}
+
+}  // namespace
+
+int main() {
+  at::manual_seed(1);
+  for (int threads : {1, 2}) {
+    at::set_num_threads(threads);
+    for (auto type : {at::kFloat, at::kBFloat16}) {
+      const Conv convs[] = {
+          {128, 64, 8, 8, 256, 1, 1, 0}, {5, 32, 7, 7, 48, 1, 1, 0},    {2, 64, 1, 1, 128, 1, 1, 0},
+          {1, 16, 1, 1, 16, 1, 1, 0},    {7, 32, 7, 7, 64, 1, 2, 0},    {4, 32, 5, 6, 16, 1, 3, 0},
+          {64, 64, 4, 4, 128, 1, 2, 0},  {128, 512, 1, 1, 256, 1, 1, 0},  {3, 17, 3, 5, 9, 1, 1, 0},
+          {128, 64, 2, 2, 64, 3, 1, 1},  {6, 32, 2, 2, 48, 3, 2, 1},      {5, 48, 1, 1, 32, 3, 1, 1},
+          {4, 32, 1, 1, 64, 3, 2, 1}, {2, 32, 1, 1, 16, 3, 2, 1},    {3, 16, 2, 1, 8, 3, 1, 1},       {3, 16, 1, 4, 8, 3, 2, 1},
+          {4, 8, 2, 2, 8, 5, 1, 2},      {4, 3, 2, 2, 8, 7, 2, 3},        {4, 8, 2, 2, 8, 2, 1, 0},
+          {3, 8, 2, 2, 8, 2, 2, 1},      {32, 32, 8, 8, 64, 3, 2, 1},     {5, 32, 7, 7, 32, 3, 2, 1},
+          {3, 16, 4, 3, 16, 3, 3, 1},    {9, 32, 4, 4, 32, 3, 1, 1},      {4, 3, 28, 28, 64, 7, 2, 3},
+          {4, 16, 3, 3, 8, 1, 1, 1},     {4, 16, 9, 9, 8, 3, 2, 0},
+          {8, 32, 4, 4, 16, 1, 1, 0, false, true}, {8, 32, 4, 4, 16, 1, 2, 0, true, false},
+          {8, 32, 2, 2, 16, 3, 1, 1, false, true}, {8, 32, 2, 2, 16, 3, 1, 1, true, false},
+          {8, 32, 4, 4, 16, 3, 2, 1, false, true}, {8, 32, 4, 4, 16, 3, 2, 1, true, false},
+          {8, 32, 4, 4, 16, 1, 1, 0, false, false}};
+      for (const auto& c : convs) test_conv(c, type);
+      for (auto mode : {cordon::NormTrain, cordon::NormBatch, cordon::NormRunning})
+        for (bool residual : {false, true})
+          for (bool relu : {false, true}) {
+            test_norm({128, 64, 8, 8, mode, residual, relu}, type);
+            test_norm({5, 48, 7, 3, mode, residual, relu}, type);
+            test_norm({2, 2048, 1, 1, mode, residual, relu}, type);
+            test_norm({3, 20, 5, 5, mode, residual, relu}, type);
+            test_norm({8, 32, 4, 4, mode, residual, relu, false, true, true}, type);
+            test_norm({8, 32, 4, 4, mode, residual, relu, true, false, false}, type);
+            test_norm({8, 32, 4, 4, mode, residual, relu, false, false, true}, type);
+          }
+      // A mean far from 0 shows a one-pass variance.
+      test_norm({64, 32, 8, 8, cordon::NormTrain, false, false, true, true, true, 300}, type);
+    }
+    test_fallbacks();
+    test_sgd(false);
+    test_sgd(true);
+  }
+  std::printf("%d checks, %d failures\n", checks, failures);
+  return failures != 0;
+}
