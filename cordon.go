@@ -11,6 +11,7 @@ import (
 	"cordon/dataset"
 	"cordon/internal/defense"
 	"cordon/internal/event"
+	"cordon/internal/machine"
 	"cordon/internal/recipe"
 	"cordon/internal/rundir"
 	"cordon/internal/torch"
@@ -105,6 +106,9 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.Recipe.Model.Precision == "auto" {
+		opt.Recipe.Model.Precision = fastest(device)
+	}
 	c := &cleansing{Options: opt, info: engine.Info(), device: device, started: time.Now()}
 	c.set, c.positions = train.Sample(opt.Train, opt.Recipe)
 	if c.dir, err = rundir.Open(opt.Dir, c.manifest()); err != nil {
@@ -134,6 +138,16 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 	return c.write(out)
 }
 
+// fastest is the precision that a device trains fastest in: bf16 on GPUs and on
+// processors that multiply it in hardware.
+func fastest(device torch.Device) string {
+	_, features := machine.CPU()
+	if device != torch.CPU || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
+		return "bf16"
+	}
+	return "fp32"
+}
+
 // cleansing is one call of Cleanse.
 type cleansing struct {
 	Options
@@ -146,12 +160,13 @@ type cleansing struct {
 }
 
 func (c *cleansing) manifest() rundir.Manifest {
+	cpu, _ := machine.CPU()
 	m := rundir.Manifest{
 		Tool: Version, Method: "partial-training",
 		RecipeHash: c.Recipe.Hash(), Seed: c.Recipe.Seed,
 		Data: c.Train.Name, Fingerprint: c.Train.Fingerprint(),
 		Torch: c.info.Torch, Engine: c.info.Build,
-		Device: c.device.String(), Threads: c.info.Threads,
+		Device: c.device.String(), CPU: cpu, Threads: c.info.Threads,
 	}
 	if c.Test != nil {
 		m.TestFingerprint = c.Test.Fingerprint()

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"cordon/internal/atomicfile"
+	"cordon/internal/seed"
 )
 
 // Written tells where the training images of a written set are.
@@ -271,11 +272,14 @@ func writePNG(name string, s *Set, i int) error {
 }
 
 // pngNames returns a distinct file name for each image, in its label's folder.
+// Images without a file are numbered in a shuffled order, so that a number does
+// not give away which class an image came from.
 func (s *Set) pngNames(split Split) []string {
 	names := make([]string, s.Len())
 	used := make(map[string]bool, s.Len())
+	number := seed.Stream(uint64(s.Len()), "dataset/names").Perm(s.Len())
 	for i, label := range s.Labels {
-		base := fmt.Sprintf("%06d", i)
+		base := fmt.Sprintf("%06d", number[i])
 		if s.Files != nil {
 			base = path.Base(s.Files[i])
 			base = strings.TrimSuffix(base, path.Ext(base))

@@ -38,7 +38,8 @@ type Report struct {
 	Isolation Isolation `json:"isolation"`
 	Losses    Losses    `json:"losses"`
 	// Models holds M_s and M_c, each as trained and recalibrated: with batch
-	// norm statistics recomputed over the retained set.
+	// norm statistics recomputed over the samples it learned from, D for M_s
+	// and D_c for M_c.
 	Models    []Model  `json:"models"`
 	Truth     *Truth   `json:"truth"`      // nil where the poison is not known
 	Limits    []string `json:"limits"`     // what the run cannot see, one sentence each

@@ -8,6 +8,7 @@ package defense
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"cordon/internal/event"
@@ -67,7 +68,6 @@ const (
 	stageRepair           = "repair"
 	stageRecalibrateBase  = "recalibrate-base"
 	stageRecalibrateClean = "recalibrate-clean"
-	stageEvaluate         = "evaluate"
 )
 
 // pt is one run of partial training.
@@ -190,38 +190,38 @@ func (p *pt) evaluate() error {
 	if p.Test == nil {
 		return nil
 	}
-	if done, err := p.Dir.Marked(stageEvaluate, &p.out.Accuracy); done || err != nil {
-		return err
-	}
-	began := time.Now()
-	images := int64(4 * p.Test.Set.Len())
-	p.start(stageEvaluate, images, "test accuracy of M_s and M_c")
-	accuracy := map[string]float64{}
+	p.out.Accuracy = map[string]float64{}
 	for _, c := range Models() {
-		m, err := p.load(c.Weights)
+		value, err := p.evaluateModel(c)
 		if err != nil {
 			return err
 		}
-		value, err := p.modelAccuracy(m, c)
-		m.Close()
-		if err != nil {
-			return err
-		}
-		accuracy[c.Name] = value
+		p.out.Accuracy[c.Name] = value
 	}
-	p.out.Accuracy = accuracy
-	p.finish(Stage{Name: stageEvaluate, Seconds: time.Since(began).Seconds(), Images: images})
-	return p.Dir.Mark(stageEvaluate, accuracy)
+	return nil
 }
 
-func (p *pt) modelAccuracy(m *nn.Model, c ModelFiles) (float64, error) {
+// evaluateModel is a stage of its own, so that its result survives a kill.
+func (p *pt) evaluateModel(c ModelFiles) (accuracy float64, err error) {
+	stage := "evaluate-" + strings.ReplaceAll(c.Name, " ", "-")
+	if done, err := p.Dir.Marked(stage, &accuracy); done || err != nil {
+		return accuracy, err
+	}
+	m, err := p.load(c.Weights)
+	if err != nil {
+		return 0, err
+	}
+	defer m.Close()
 	if c.Norms != "" {
 		if err := nn.LoadNorms(p.Dir.Path(c.Norms), m); err != nil {
 			return 0, err
 		}
 	}
-	figures, err := p.testAccuracy(m, stageEvaluate)
-	return figures["test_accuracy"], err
+	figures, err := p.testAccuracy(m, stage)
+	if err != nil {
+		return 0, err
+	}
+	return figures["test_accuracy"], p.Dir.Mark(stage, figures["test_accuracy"])
 }
 
 // ModelFiles are the files of one model of a run.

@@ -47,6 +47,9 @@ func Model(ctx context.Context, path string, opt Options) (report.Model, error) 
 		if len(d.Classes) != len(opt.Test.Classes) {
 			return fmt.Errorf("%s tells %d classes apart, the data has %d", path, len(d.Classes), len(opt.Test.Classes))
 		}
+		if d.Height != 0 && (d.Height != opt.Test.Height || d.Width != opt.Test.Width) {
+			return fmt.Errorf("%s was trained on images of %d×%d, the data has %d×%d", path, d.Height, d.Width, opt.Test.Height, opt.Test.Width)
+		}
 		return e.measure(ctx, m, d, &result)
 	})
 	return result, err

@@ -139,7 +139,7 @@ func (r *run) truth(truth *attack.Truth, poisoned []bool, division isolate.Divis
 	if out.Poisoned == 0 || out.Poisoned == len(poisoned) {
 		return out, nil // no ranking can be measured
 	}
-	for _, model := range []string{rundir.Partial, rundir.Base} {
+	for _, model := range r.rankedModels() {
 		ranking, err := r.ranking(model, poisoned)
 		if err != nil {
 			return nil, err
@@ -149,13 +149,29 @@ func (r *run) truth(truth *attack.Truth, poisoned []bool, division isolate.Divis
 	return out, nil
 }
 
+// rankedModels starts with the model whose losses D_s was taken by; the other
+// is there for comparison. The gap between both has no other.
+func (r *run) rankedModels() []string {
+	switch {
+	case r.recipe.Isolate.Ranking == "gap":
+		return []string{gap}
+	case r.recipe.Isolate.Model == rundir.Base:
+		return []string{rundir.Base, rundir.Partial}
+	}
+	return []string{rundir.Partial, rundir.Base}
+}
+
+const gap = "gap"
+
 // modelNames are the models as people read them.
-var modelNames = map[string]string{rundir.Partial: "under M′", rundir.Base: "under M_s"}
+var modelNames = map[string]string{rundir.Partial: "under M′", rundir.Base: "under M_s", gap: "M_s − M′"}
 
 // ranking measures the run's way of isolating with the losses of one model.
 func (r *run) ranking(model string, poisoned []bool) (*report.Ranking, error) {
 	o := r.recipe.Isolate
-	o.Model = model
+	if model != gap {
+		o.Model = model
+	}
 	division, err := isolate.Divide(o, r.losses)
 	if err != nil {
 		return nil, err
@@ -171,7 +187,9 @@ func (r *run) ranking(model string, poisoned []bool) (*report.Ranking, error) {
 	for _, c := range m.Cuts {
 		out.Rates = append(out.Rates, hit(c))
 	}
-	out.Epochs, err = r.epochs(o, poisoned)
+	if model != gap {
+		out.Epochs, err = r.epochs(o, poisoned)
+	}
 	return out, err
 }
 

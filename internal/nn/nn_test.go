@@ -14,7 +14,8 @@ import (
 )
 
 // onEngine runs f on the engine's thread, or skips the test where there is no
-// engine, and checks that no tensor is left alive.
+// engine, and checks that no tensor is left alive. f must not call t.Fatal,
+// which would end the engine's thread: it returns errors.
 func onEngine(t *testing.T, f func(e *torch.Engine) error) {
 	t.Helper()
 	e, err := torch.Open(torch.Options{Threads: 2})

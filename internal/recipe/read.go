@@ -47,7 +47,7 @@ func Default() Recipe {
 	repair := base
 	repair.LearningRate, repair.Schedule = 1e-3, "constant"
 	return Recipe{
-		Model: Model{Arch: "resnet50", Stem: "imagenet", Precision: "fp32"},
+		Model: Model{Arch: "resnet50", Stem: "imagenet", Precision: "auto"},
 		Data:  Data{Normalize: "dataset"},
 		Base:  base,
 		Partial: Partial{

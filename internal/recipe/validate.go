@@ -12,7 +12,7 @@ import (
 var enums = map[string][]string{
 	"model.arch":           {"resnet18", "resnet34", "resnet50", "preact_resnet18"},
 	"model.stem":           {"imagenet", "small"},
-	"model.precision":      {"fp32", "bf16"},
+	"model.precision":      {"auto", "fp32", "bf16"},
 	"data.normalize":       {"dataset", "imagenet"},
 	"schedule":             {"constant", "step", "cosine", "one-cycle"},
 	"partial.frozen_unit":  {"layers", "tensors", "stages"},

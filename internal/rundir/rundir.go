@@ -64,6 +64,7 @@ type Manifest struct {
 	Torch           string `json:"torch"` // libtorch's version
 	Engine          string `json:"engine"`
 	Device          string `json:"device"`
+	CPU             string `json:"cpu"` // another one may have other kernels, hence other bits
 	Threads         int    `json:"threads"`
 }
 
