@@ -51,14 +51,15 @@ lint: ## gofmt, go vet, staticcheck
 test: test-deps engine build lint ## everything needed to trust the build
 	@data=$$(sh scripts/test-data.sh) && echo "test: go test ./..., data in $$data" && \
 		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
-		go test -timeout 15m ./...
+		go test -timeout 15m -p 1 ./...
 
 parity: test-deps engine ## writes the fixtures anew with PyTorch and compares with them
 	@echo "parity: fixtures by /usr/bin/python3 into build/parity, then the tests against them"
 	@mkdir -p build/parity
 	@/usr/bin/python3 tools/parity/nn.py build/parity
+	@/usr/bin/python3 tools/parity/train.py build/parity
 	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
-		go test -count=1 ./internal/torch ./internal/nn ./internal/train ./attack
+		go test -count=1 -p 1 ./internal/torch ./internal/nn ./internal/train
 
 bench: engine ## Go benchmarks
 	@data=$$(sh scripts/test-data.sh) && \

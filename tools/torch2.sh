@@ -30,10 +30,12 @@ if [ -n "$missing" ]; then
 	exit 1
 fi
 
-make -C engine TORCH="$torch" OUT="$cache/engine"
+make --no-print-directory -C engine TORCH="$torch" OUT="$cache/engine"
 
-CORDON_ENGINE=$cache/engine/libcordon_engine.so CORDON_REQUIRE_ENGINE=1 \
-	go test -count=1 ./internal/torch ./internal/nn ./internal/train
+# One package at a time, and waiting threads that sleep: two processes with
+# spinning OpenMP threads on the same processors stand in each other's way.
+OMP_WAIT_POLICY=passive CORDON_ENGINE=$cache/engine/libcordon_engine.so CORDON_REQUIRE_ENGINE=1 \
+	go test -count=1 -p 1 ./internal/torch ./internal/nn ./internal/train
 echo "test-torch2: the 20 steps, one by one"
-CORDON_ENGINE=$cache/engine/libcordon_engine.so CORDON_REQUIRE_ENGINE=1 \
+OMP_WAIT_POLICY=passive CORDON_ENGINE=$cache/engine/libcordon_engine.so CORDON_REQUIRE_ENGINE=1 \
 	go test -count=1 -v -run TwentySteps ./internal/nn

@@ -103,12 +103,14 @@ func (e *Engine) Info() Info { return e.info }
 func (e *Engine) Do(ctx context.Context, f func() error) error {
 	result := make(chan error, 1)
 	job := func() {
+		err := errors.New("engine: the work ended its goroutine") // runtime.Goexit, as t.Fatal does
 		defer func() {
 			if p := recover(); p != nil {
-				result <- fmt.Errorf("engine: panic: %v\n%s", p, debug.Stack())
+				err = fmt.Errorf("engine: panic: %v\n%s", p, debug.Stack())
 			}
+			result <- err
 		}()
-		result <- f()
+		err = f()
 	}
 	select {
 	case e.work <- job:

@@ -25,7 +25,8 @@ const (
 
 // At returns the rate of a step, counted from 0 over the whole training, where
 // an epoch has perEpoch steps. "one-cycle" is PyTorch's OneCycleLR with cosine
-// annealing and a constant momentum.
+// annealing and a constant momentum; below seven steps PyTorch's rising part is
+// shorter than one step, and here it is one.
 func (s Schedule) At(step, perEpoch int) (float64, error) {
 	total := s.Epochs * perEpoch
 	switch s.Name {
