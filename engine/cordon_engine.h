@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 1
+#define CORDON_ENGINE_ABI 2
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
@@ -80,7 +80,12 @@ cordon_tensor cordon_matmul(cordon_scope *, cordon_tensor a, cordon_tensor b);
 
 /* Losses */
 cordon_tensor cordon_cross_entropy(cordon_scope *, cordon_tensor logits, cordon_tensor labels); /* per sample */
-cordon_tensor cordon_mask_below(cordon_scope *, cordon_tensor x, double bound); /* x where x < bound, else 0 */
+/* Per sample −log(1 − p), p the probability of the label: what cross-entropy is
+ * for learning a label, this is for unlearning it. */
+cordon_tensor cordon_unlikelihood(cordon_scope *, cordon_tensor logits, cordon_tensor labels);
+/* x where reference < bound, else 0; no gradient flows to the reference. */
+cordon_tensor cordon_mask_below(cordon_scope *, cordon_tensor x, cordon_tensor reference, double bound);
+cordon_tensor cordon_rows(cordon_scope *, cordon_tensor x, int64_t begin, int64_t count);
 cordon_tensor cordon_mean(cordon_scope *, cordon_tensor x);
 cordon_tensor cordon_scale(cordon_scope *, cordon_tensor x, double factor);
 cordon_tensor cordon_argmax(cordon_scope *, cordon_tensor x); /* over the last dimension */

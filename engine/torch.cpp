@@ -8,6 +8,7 @@
 #include <torch/version.h>
 
 #include <cstring>
+#include <limits>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -270,11 +271,21 @@ cordon_tensor cordon_cross_entropy(cordon_scope* s, cordon_tensor logits, cordon
               [&] { return at::cross_entropy_loss(get(logits), get(labels), {}, at::Reduction::None); });
 }
 
-cordon_tensor cordon_mask_below(cordon_scope* s, cordon_tensor x, double bound) {
-  return made(s, "mask_below", [&] {
-    const auto& t = get(x);
-    return t.masked_fill(t.detach().ge(bound), 0);
+cordon_tensor cordon_unlikelihood(cordon_scope* s, cordon_tensor logits, cordon_tensor labels) {
+  return made(s, "unlikelihood", [&] {
+    const auto& z = get(logits);
+    // 1 − p is the share of the other classes; sums of exponentials keep it exact near 0.
+    auto others = z.scatter(1, get(labels).unsqueeze(1), -std::numeric_limits<float>::infinity());
+    return z.logsumexp(1) - others.logsumexp(1);
   });
+}
+
+cordon_tensor cordon_mask_below(cordon_scope* s, cordon_tensor x, cordon_tensor reference, double bound) {
+  return made(s, "mask_below", [&] { return get(x).masked_fill(get(reference).detach().ge(bound), 0); });
+}
+
+cordon_tensor cordon_rows(cordon_scope* s, cordon_tensor x, int64_t begin, int64_t count) {
+  return made(s, "rows", [&] { return get(x).narrow(0, begin, count); });
 }
 
 cordon_tensor cordon_mean(cordon_scope* s, cordon_tensor x) {

@@ -135,7 +135,7 @@ func TestEverySettingHasAnEffect(t *testing.T) {
 		"base.score_epochs=true", "partial.score_epochs=true",
 		"partial.frozen_fraction=0.5", "partial.frozen_unit=stages", "partial.frozen_init=base", "partial.frozen_norm=running",
 		"repair.method=alternating", "repair.isolated_learning_rate=0.01", "repair.isolated_batch=4",
-		"repair.bound=0.1", "repair.isolated_norm=running",
+		"repair.objective=ascent", "repair.bound=0.1", "repair.isolated_norm=batch",
 	)
 	requireAllKeys(t, changes, "data.size", "repair.score_epochs", "isolate.")
 

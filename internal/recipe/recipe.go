@@ -92,11 +92,14 @@ type Repair struct {
 	IsolatedLearningRate float64 `toml:"isolated_learning_rate"`
 	// IsolatedBatch is the number of D_s samples in each step.
 	IsolatedBatch int `toml:"isolated_batch"`
+	// Objective unlearns by "ascent" on the cross-entropy, as eq. 3 has it, or
+	// by descent on the "unlikelihood" −log(1 − p).
+	Objective string `toml:"objective"`
 	// Bound: a suspect stops counting once its loss exceeds Bound times the
 	// natural logarithm of the class count; 0 never stops.
 	Bound float64 `toml:"bound"`
-	// IsolatedNorm: batch norm sees D_s with "batch" statistics that stay out
-	// of the running ones, with the "running" statistics, or lets D_s "update"
-	// them as ordinary training does.
+	// IsolatedNorm: batch norm normalises D_s with D_c in "shared" batches,
+	// with "batch" statistics of its own that stay out of the running ones,
+	// with the "running" statistics, or lets batches of its own "update" them.
 	IsolatedNorm string `toml:"isolated_norm"`
 }

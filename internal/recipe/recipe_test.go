@@ -44,7 +44,8 @@ func TestRecipeFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Default()
-	want.Repair.Method, want.Repair.Bound, want.Repair.IsolatedNorm = "alternating", 0, "update"
+	want.Repair.Method, want.Repair.Objective = "alternating", "ascent"
+	want.Repair.Bound, want.Repair.IsolatedNorm = 0, "update"
 	if paper != want {
 		t.Errorf("paper.toml is %+v, want %+v", paper, want)
 	}

@@ -24,7 +24,8 @@ var enums = map[string][]string{
 	"isolate.epochs":       {"last", "mean"},
 	"isolate.selection":    {"rate"},
 	"repair.method":        {"joint", "alternating"},
-	"repair.isolated_norm": {"batch", "running", "update"},
+	"repair.objective":     {"ascent", "unlikelihood"},
+	"repair.isolated_norm": {"shared", "batch", "running", "update"},
 }
 
 // interval is min ≤ x ≤ max, or x < max where open.

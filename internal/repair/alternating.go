@@ -11,7 +11,7 @@ import (
 func Alternating(r recipe.Repair, t Task) []train.Phase {
 	phases := []train.Phase{phase("learn", r, r.LearningRate, descent(r, t))}
 	if len(t.Isolated) > 0 {
-		phases = append(phases, phase("unlearn", r, r.IsolatedLearningRate, ascent(r, t, r.Batch, 1)))
+		phases = append(phases, phase("unlearn", r, r.IsolatedLearningRate, unlearn(r, t, r.Batch, 1)))
 	}
 	return phases
 }

@@ -11,7 +11,7 @@ import (
 func Joint(r recipe.Repair, t Task) []train.Phase {
 	terms := []train.Term{descent(r, t)}
 	if len(t.Isolated) > 0 {
-		terms = append(terms, ascent(r, t, r.IsolatedBatch, r.IsolatedLearningRate/r.LearningRate))
+		terms = append(terms, unlearn(r, t, r.IsolatedBatch, r.IsolatedLearningRate/r.LearningRate))
 	}
 	return []train.Phase{phase("joint", r, r.LearningRate, terms...)}
 }

@@ -39,21 +39,27 @@ func descent(r recipe.Repair, t Task) train.Term {
 	return train.Term{Name: "retained", Indices: t.Retained, Batch: r.Batch, Weight: 1, Norm: torch.NormTrain}
 }
 
-// ascent is the term that unlearns: negative cross-entropy on D_s, where a
-// sample stops counting once its loss exceeds the bound.
-func ascent(r recipe.Repair, t Task, batch int, weight float64) train.Term {
-	return train.Term{
+// unlearn is the term that unlearns D_s, where a sample stops counting once its
+// cross-entropy exceeds the bound. "ascent" is eq. 3's −CE; its gradient is
+// 1 − p, which vanishes for the samples that a trained M_s is surest of, and
+// those are the poisoned ones. "unlikelihood", −log(1 − p), has the gradient p.
+func unlearn(r recipe.Repair, t Task, batch int, weight float64) train.Term {
+	term := train.Term{
 		Name: "isolated", Indices: t.Isolated, Batch: batch, Weight: -weight,
-		Bound: r.Bound * math.Log(float64(t.Classes)), Norm: isolatedNorm(r.IsolatedNorm),
+		Bound: r.Bound * math.Log(float64(t.Classes)), Norm: norm(r.IsolatedNorm), Shared: r.IsolatedNorm == "shared",
 	}
+	if r.Objective == "unlikelihood" {
+		term.Unlikely, term.Weight = true, weight
+	}
+	return term
 }
 
-// isolatedNorm turns a recipe's word into a batch norm mode.
-func isolatedNorm(name string) torch.NormMode {
+// norm turns a recipe's word into a batch norm mode.
+func norm(name string) torch.NormMode {
 	switch name {
 	case "running":
 		return torch.NormRunning
-	case "update":
+	case "update", "shared":
 		return torch.NormTrain
 	}
 	return torch.NormBatch

@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 1
+const ABI = 2
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -55,7 +55,9 @@ type library struct {
 	Matmul        func(s uintptr, a, b int64) int64
 
 	CrossEntropy func(s uintptr, logits, labels int64) int64
-	MaskBelow    func(s uintptr, x int64, bound float64) int64
+	Unlikelihood func(s uintptr, logits, labels int64) int64
+	MaskBelow    func(s uintptr, x, reference int64, bound float64) int64
+	Rows         func(s uintptr, x, begin, count int64) int64
 	Mean         func(s uintptr, x int64) int64
 	Scale        func(s uintptr, x int64, factor float64) int64
 	Argmax       func(s uintptr, x int64) int64

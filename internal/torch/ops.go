@@ -55,10 +55,22 @@ func (s *Scope) CrossEntropy(logits, labels Tensor) Tensor {
 	return Tensor{s.lib.CrossEntropy(s.ptr, logits.id, labels.id)}
 }
 
-// MaskBelow keeps the elements below bound and replaces the others by 0, which
-// also stops their gradient.
-func (s *Scope) MaskBelow(x Tensor, bound float64) Tensor {
-	return Tensor{s.lib.MaskBelow(s.ptr, x.id, bound)}
+// Unlikelihood returns every sample's −log(1 − p), where p is the probability
+// of its label: the loss for unlearning a label, as cross-entropy, −log p, is
+// the one for learning it.
+func (s *Scope) Unlikelihood(logits, labels Tensor) Tensor {
+	return Tensor{s.lib.Unlikelihood(s.ptr, logits.id, labels.id)}
+}
+
+// MaskBelow keeps the elements of x where reference is below bound and replaces
+// the others by 0, which also stops their gradient. None flows to reference.
+func (s *Scope) MaskBelow(x, reference Tensor, bound float64) Tensor {
+	return Tensor{s.lib.MaskBelow(s.ptr, x.id, reference.id, bound)}
+}
+
+// Rows returns count rows of x from begin on.
+func (s *Scope) Rows(x Tensor, begin, count int) Tensor {
+	return Tensor{s.lib.Rows(s.ptr, x.id, int64(begin), int64(count))}
 }
 
 // Mean averages all elements.

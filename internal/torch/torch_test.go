@@ -147,11 +147,37 @@ func TestImages(t *testing.T) {
 func TestMaskBelowStopsGradient(t *testing.T) {
 	inScope(t, ScopeOptions{Device: CPU, Grad: true}, func(s *Scope) error {
 		x := s.Parameter([]float32{1, 2, 3}, true, 3)
-		s.Backward(s.Mean(s.MaskBelow(x, 2.5)))
+		s.Backward(s.Mean(s.MaskBelow(x, x, 2.5)))
 		got := make([]float32, 3)
 		s.ReadFloats(s.Grad(x), got)
 		if got[0] == 0 || got[1] == 0 || got[2] != 0 {
 			t.Errorf("gradient %v", got)
+		}
+		return s.Err()
+	})
+}
+
+func TestUnlikelihood(t *testing.T) {
+	inScope(t, ScopeOptions{Device: CPU, Grad: true}, func(s *Scope) error {
+		// p = .5; p = e²⁵/(e²⁵+1), where 1 − p would vanish in float32; p ≈ 0.
+		logits := s.Parameter([]float32{0, 0, 25, 0, -30, 0}, true, 3, 2)
+		loss := s.Unlikelihood(logits, s.Labels([]int64{0, 0, 0}))
+		got := make([]float32, 3)
+		s.ReadFloats(loss, got)
+		for i, want := range []float64{math.Ln2, 25, 0} {
+			if math.Abs(float64(got[i])-want) > 1e-5 {
+				t.Errorf("sample %d: %v, want %v", i, got[i], want)
+			}
+		}
+		s.Backward(s.Mean(loss))
+		grad := make([]float32, 6)
+		s.ReadFloats(s.Grad(logits), grad)
+		// The gradient is p at the label, over three samples: it does not
+		// vanish where the label is certain.
+		for i, want := range []float64{.5, -.5, 1, -1, 0, 0} {
+			if math.Abs(3*float64(grad[i])-want) > 1e-5 {
+				t.Errorf("gradient %d: %v, want %v", i, 3*grad[i], want)
+			}
 		}
 		return s.Err()
 	})

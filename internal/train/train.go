@@ -26,9 +26,16 @@ type Term struct {
 	Indices []int  // the samples it draws from
 	Batch   int    // samples per step
 	Weight  float64
-	// Bound drops samples whose loss is at least this from the term; 0 keeps all.
+	// Unlikely replaces cross-entropy, −log p, by −log(1 − p): descending on it
+	// unlearns the label.
+	Unlikely bool
+	// Bound drops samples whose cross-entropy is at least this from the term; 0
+	// keeps all.
 	Bound float64
 	Norm  torch.NormMode
+	// Shared passes the term's samples through the network in one batch with
+	// the first term's, in its mode: batch norm then treats both alike.
+	Shared bool
 }
 
 // Phase is a part of an epoch: one pass over the samples of its first term.
@@ -246,11 +253,12 @@ func (r *run) step() error {
 	defer s.Close()
 
 	var total torch.Tensor
-	for i := range phase.Terms {
-		loss, err := r.term(s, phase, i)
-		if err != nil {
+	for i, b := range r.forward(s, phase) {
+		losses := s.CrossEntropy(b.logits, b.labels)
+		if err := r.addUp(s, i, b, losses); err != nil {
 			return err
 		}
+		loss := phase.Terms[i].loss(s, b, losses)
 		if i == 0 {
 			total = loss
 		} else {
@@ -275,34 +283,72 @@ func (r *run) rate(p Phase) (float64, error) {
 	return p.Schedule.At(r.state.Epoch*p.steps()+r.state.Step, p.steps())
 }
 
-// term computes one term's weighted loss of the current step and adds up its
-// figures.
-func (r *run) term(s *torch.Scope, phase Phase, i int) (torch.Tensor, error) {
-	t, step := phase.Terms[i], r.state.Step
-	n := phase.size(i, step)
-	position := r.state.Epoch*len(t.Indices) + step*min(t.Batch, len(t.Indices))
-	if i > 0 {
-		position = (r.state.Epoch*phase.steps() + step) * n
+// passed is a term's batch after the forward pass.
+type passed struct {
+	indices        []int
+	logits, labels torch.Tensor
+}
+
+// forward passes every term's samples of the current step through the network.
+func (r *run) forward(s *torch.Scope, phase Phase) []passed {
+	out := make([]passed, len(phase.Terms))
+	var shared []int
+	for i, t := range phase.Terms {
+		out[i].indices = r.indices(phase, i)
+		if i == 0 || t.Shared {
+			shared = append(shared, out[i].indices...)
+		}
 	}
-	indices := r.draws[r.state.Phase][i].at(position, n)
+	logits, labels := r.logits(s, phase, phase.Terms[0].Norm, shared)
+	begin := 0
+	for i, t := range phase.Terms {
+		b := &out[i]
+		if i > 0 && !t.Shared {
+			b.logits, b.labels = r.logits(s, phase, t.Norm, b.indices)
+			continue
+		}
+		b.logits, b.labels = logits, labels
+		if n := len(b.indices); n < len(shared) {
+			b.logits, b.labels = s.Rows(logits, begin, n), s.Rows(labels, begin, n)
+			begin += n
+		}
+	}
+	return out
+}
+
+// indices are a term's samples in the current step.
+func (r *run) indices(phase Phase, i int) []int {
+	t, n := phase.Terms[i], phase.size(i, r.state.Step)
+	position := (r.state.Epoch*phase.steps() + r.state.Step) * n
+	if i == 0 { // each epoch passes over all samples once, the last batch may be smaller
+		position = r.state.Epoch*len(t.Indices) + r.state.Step*min(t.Batch, len(t.Indices))
+	}
+	return r.draws[r.state.Phase][i].at(position, n)
+}
+
+func (r *run) logits(s *torch.Scope, phase Phase, mode torch.NormMode, indices []int) (logits, labels torch.Tensor) {
 	images, labels := r.Input.batch(s, indices)
 	momentum := -1.0
 	if phase.Recalibrate {
-		momentum = 1 / float64(step+1)
+		momentum = 1 / float64(r.state.Step+1)
 	}
-	logits := r.Model.Forward(s, images, t.Norm, momentum)
-	losses := s.CrossEntropy(logits, labels)
-	if err := r.addUp(s, phase, i, indices, logits, losses); err != nil {
-		return torch.Tensor{}, err
+	return r.Model.Forward(s, images, mode, momentum), labels
+}
+
+// loss is a term's part of the step's loss.
+func (t Term) loss(s *torch.Scope, b passed, losses torch.Tensor) torch.Tensor {
+	objective := losses
+	if t.Unlikely {
+		objective = s.Unlikelihood(b.logits, b.labels)
 	}
 	if t.Bound > 0 {
-		losses = s.MaskBelow(losses, t.Bound)
+		objective = s.MaskBelow(objective, losses, t.Bound)
 	}
-	loss := s.Mean(losses)
+	loss := s.Mean(objective)
 	if t.Weight != 1 {
 		loss = s.Scale(loss, t.Weight)
 	}
-	return loss, nil
+	return loss
 }
 
 // sumAt finds the running sum of a term.
@@ -313,25 +359,25 @@ func (r *run) sumAt(phase, term int) *sum {
 	return &r.state.Sums[term]
 }
 
-func (r *run) addUp(s *torch.Scope, phase Phase, i int, indices []int, logits, losses torch.Tensor) error {
-	values := make([]float32, len(indices))
-	predicted := make([]int64, len(indices))
+func (r *run) addUp(s *torch.Scope, term int, b passed, losses torch.Tensor) error {
+	values := make([]float32, len(b.indices))
+	predicted := make([]int64, len(b.indices))
 	s.ReadFloats(losses, values)
-	s.ReadInts(s.Argmax(logits), predicted)
+	s.ReadInts(s.Argmax(b.logits), predicted)
 	if err := s.Err(); err != nil {
 		return err
 	}
-	sum := r.sumAt(r.state.Phase, i)
+	sum := r.sumAt(r.state.Phase, term)
 	for k, v := range values {
 		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
 			return fmt.Errorf("step %d: the loss is no longer a number; a lower learning rate may help", r.state.Step+1)
 		}
 		sum.Loss += float64(v)
-		if predicted[k] == int64(r.Input.Set.Labels[indices[k]]) {
+		if predicted[k] == int64(r.Input.Set.Labels[b.indices[k]]) {
 			sum.Correct++
 		}
 	}
-	sum.Seen += len(indices)
+	sum.Seen += len(b.indices)
 	return nil
 }
 
