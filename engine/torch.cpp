@@ -89,6 +89,11 @@ at::Tensor host_view(const void* data, at::IntArrayRef dims, at::ScalarType type
 // casts the gradients of fp32 weights back.
 at::Tensor in_precision(const cordon_scope* s, const at::Tensor& t) { return s->bf16 ? t.to(at::kBFloat16) : t; }
 
+// The logits without the label's: what remains of the softmax is 1 − p.
+at::Tensor others(const at::Tensor& logits, const at::Tensor& labels) {
+  return logits.scatter(1, labels.unsqueeze(1), -std::numeric_limits<float>::infinity());
+}
+
 // uint8 N·H·W·C to float N·H·W·channels by table: one lookup a value.
 void normalize(const uint8_t* in, float* out, int64_t pixels, int64_t c, int64_t channels, const float* mean,
                const float* std) {
@@ -266,17 +271,22 @@ cordon_tensor cordon_matmul(cordon_scope* s, cordon_tensor a, cordon_tensor b) {
   return made(s, "matmul", [&] { return at::matmul(get(a), get(b)); });
 }
 
+// −log p as log(1 + e^m), m the log-sum of the other classes' exponentials less
+// the label's logit: exact where p is near 1, where log-softmax rounds every
+// loss to 0 and the ranking of the easiest samples would be lost.
 cordon_tensor cordon_cross_entropy(cordon_scope* s, cordon_tensor logits, cordon_tensor labels) {
-  return made(s, "cross_entropy",
-              [&] { return at::cross_entropy_loss(get(logits), get(labels), {}, at::Reduction::None); });
+  return made(s, "cross_entropy", [&] {
+    const auto& z = get(logits);
+    const auto& y = get(labels);
+    return at::softplus(others(z, y).logsumexp(1) - z.gather(1, y.unsqueeze(1)).squeeze(1));
+  });
 }
 
 cordon_tensor cordon_unlikelihood(cordon_scope* s, cordon_tensor logits, cordon_tensor labels) {
   return made(s, "unlikelihood", [&] {
     const auto& z = get(logits);
-    // 1 − p is the share of the other classes; sums of exponentials keep it exact near 0.
-    auto others = z.scatter(1, get(labels).unsqueeze(1), -std::numeric_limits<float>::infinity());
-    return z.logsumexp(1) - others.logsumexp(1);
+    const auto& y = get(labels);
+    return at::softplus(z.gather(1, y.unsqueeze(1)).squeeze(1) - others(z, y).logsumexp(1));
   });
 }
 
