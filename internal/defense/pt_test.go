@@ -17,6 +17,7 @@ import (
 	"cordon/internal/recipe"
 	"cordon/internal/rundir"
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 	"cordon/internal/train"
 )
 
@@ -40,19 +41,6 @@ func images(n int) *dataset.Set {
 		}
 	}
 	return s
-}
-
-func openEngine(t *testing.T) *torch.Engine {
-	t.Helper()
-	e, err := torch.Open(torch.Options{Threads: 2})
-	if errors.Is(err, torch.ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(e.Close)
-	return e
 }
 
 // newPT prepares a run in a fresh folder.
@@ -117,7 +105,7 @@ var steps = map[string]step{
 // result: no setting may be read and then ignored. Settings of [isolate] are
 // covered in package isolate, where they act.
 func TestEverySettingHasAnEffect(t *testing.T) {
-	e := openEngine(t)
+	e := torchtest.Open(t)
 	changes := []string{
 		"seed=1",
 		"model.arch=resnet34", "model.stem=imagenet", "model.precision=bf16",
@@ -248,7 +236,7 @@ func requireAllKeys(t *testing.T, changes []string, elsewhere ...string) {
 
 // TestSameSeedSameBits runs the whole method twice.
 func TestSameSeedSameBits(t *testing.T) {
-	e := openEngine(t)
+	e := torchtest.Open(t)
 	results := make([]string, 2)
 	for i := range results {
 		p := newPT(t, e, tiny())
@@ -272,7 +260,7 @@ func TestSameSeedSameBits(t *testing.T) {
 // TestNothingIsolated: an isolation rate of 0 leaves D_s empty, and the method
 // still ends.
 func TestNothingIsolated(t *testing.T) {
-	e := openEngine(t)
+	e := torchtest.Open(t)
 	r := tiny()
 	r.Isolate.Rate = 0
 	p := newPT(t, e, r)
@@ -291,7 +279,7 @@ func TestNothingIsolated(t *testing.T) {
 // TestInterruptedRunEndsTheSame cancels a run at several moments, runs it again,
 // and compares all models with those of a run that was left alone.
 func TestInterruptedRunEndsTheSame(t *testing.T) {
-	e := openEngine(t)
+	e := torchtest.Open(t)
 	models := []string{rundir.BaseModel, rundir.PartialModel, rundir.CleanModel, rundir.BaseNorms, rundir.CleanNorms}
 	whole := newPT(t, e, tiny())
 	if err := e.Do(context.Background(), func() error { _, err := PartialTraining(whole.ctx, whole.Env); return err }); err != nil {
@@ -337,7 +325,7 @@ func (c *cancelAfter) Send(event.Event) {
 }
 
 func TestWeightsOfFrozenLayersStay(t *testing.T) {
-	e := openEngine(t)
+	e := torchtest.Open(t)
 	p := newPT(t, e, tiny())
 	err := e.Do(context.Background(), func() error {
 		if err := p.partial(); err != nil {

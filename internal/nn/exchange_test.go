@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 // python runs a script of tools/parity and decodes the logits it prints.
@@ -39,7 +40,7 @@ func python(t *testing.T, script string, args ...string) []float64 {
 func TestTorchvisionLoadsOurFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "model.safetensors")
 	var got []float32
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		m, err := New(e, Config{Arch: "resnet50", Stem: StemImageNet, Classes: fixtureClasses}, torch.CPU, false, 3, "test")
 		if err != nil {
 			return err
@@ -58,7 +59,7 @@ func TestTorchvisionLoadsOurFile(t *testing.T) {
 func TestWeLoadTorchvisionsFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "model.safetensors")
 	want := python(t, "nn_save.py", file)
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		m, d, err := Load(e, file, torch.CPU, false)
 		if err != nil {
 			return err
@@ -84,7 +85,7 @@ func TestSaveAndLoadKeepEverything(t *testing.T) {
 		Arch: "preact_resnet18", Stem: StemSmall, Classes: []string{"ape", "bee", "cat"},
 		Height: 8, Width: 9, Channels: 1, Mean: []float32{.1, .2, .3}, Std: []float32{.4, .5, .6},
 	}
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		m, err := New(e, Config{Arch: want.Arch, Stem: want.Stem, Classes: 3}, torch.CPU, false, 3, "test")
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 func TestFrozenCounts(t *testing.T) {
@@ -80,7 +81,7 @@ func trainFrozen(e *torch.Engine, fraction float64, unit string, mode torch.Norm
 }
 
 func TestFrozenPartKeepsItsValues(t *testing.T) {
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, unit := range []string{UnitLayers, UnitTensors, UnitStages} {
 			for _, mode := range []torch.NormMode{torch.NormTrain, torch.NormBatch, torch.NormRunning} {
 				m, before, after, err := trainFrozen(e, .4, unit, mode)
@@ -125,7 +126,7 @@ func normFrozen(m *Model, statistic *Param) bool {
 }
 
 func TestEveryFreezeOptionChangesTraining(t *testing.T) {
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		results := map[float32]string{}
 		for _, c := range []struct {
 			name     string
@@ -160,7 +161,7 @@ func TestEveryFreezeOptionChangesTraining(t *testing.T) {
 // TestFrozenModeOnlyMattersWhileTraining: evaluation uses the running statistics
 // of frozen and other batch norms alike.
 func TestFrozenModeOnlyMattersWhileTraining(t *testing.T) {
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		var want []float32
 		for _, mode := range []torch.NormMode{torch.NormTrain, torch.NormRunning} {
 			m, err := filled(e, "resnet18", StemSmall)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 // shapesOf builds a network without values.
@@ -75,7 +76,7 @@ func TestInitialWeights(t *testing.T) {
 		}
 	}
 	fixture(t, "initial", &cases)
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
 			m, err := New(e, Config{Arch: c.Arch, Stem: StemImageNet, Classes: fixtureClasses}, torch.CPU, false, 1, "test")
 			if err != nil {
@@ -130,7 +131,7 @@ func small(e *torch.Engine, seed uint64, purpose string) (*Model, error) {
 }
 
 func TestInitialWeightsComeFromSeedAndPurpose(t *testing.T) {
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		first := map[string]float32{}
 		for _, c := range []struct {
 			name, purpose string

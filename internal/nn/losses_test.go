@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 var update = flag.Bool("update", false, "write testdata/losses.json with the engine at hand")
@@ -19,7 +20,7 @@ var update = flag.Bool("update", false, "write testdata/losses.json with the eng
 func TestTwentyStepsOnEveryEngine(t *testing.T) {
 	const steps, file = 20, "losses.json"
 	var got []float64
-	onEngine(t, func(e *torch.Engine) (err error) {
+	torchtest.Run(t, func(e *torch.Engine) (err error) {
 		t.Log(e.Info().Build)
 		m, err := filled(e, "resnet18", StemSmall)
 		if err != nil {

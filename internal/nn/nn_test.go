@@ -1,9 +1,7 @@
 package nn
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,31 +10,6 @@ import (
 
 	"cordon/internal/torch"
 )
-
-// onEngine runs f on the engine's thread, or skips the test where there is no
-// engine, and checks that no tensor is left alive. f must not call t.Fatal,
-// which would end the engine's thread: it returns errors.
-func onEngine(t *testing.T, f func(e *torch.Engine) error) {
-	t.Helper()
-	e, err := torch.Open(torch.Options{Threads: 2})
-	if errors.Is(err, torch.ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	err = e.Do(context.Background(), func() error {
-		err := f(e)
-		if n := e.Live(); n != 0 {
-			t.Errorf("%d tensors left alive", n)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // fixture reads what tools/parity/nn.py wrote: from testdata, or fresh from the
 // folder CORDON_FIXTURES.

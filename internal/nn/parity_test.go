@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 // slack is how much further from float64 than PyTorch's own float32 our results
@@ -30,7 +31,7 @@ func TestForwardMatchesPyTorch(t *testing.T) {
 	if want := 24; len(cases) != want {
 		t.Fatalf("%d cases, want %d", len(cases), want)
 	}
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		var m *Model // shared by the cases of one network, which lie together
 		defer func() { m.Close() }()
 		for _, c := range cases {
@@ -116,7 +117,7 @@ func TestEveryGradientMatchesPyTorch(t *testing.T) {
 		Parameters   []parameterGradient
 	}
 	fixture(t, "gradients", &cases)
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
 			m, err := filled(e, "resnet18", c.Stem)
 			if err != nil {
@@ -225,7 +226,7 @@ func TestTenStepsMatchPyTorch(t *testing.T) {
 		Losses, Float32 []float64
 	}
 	fixture(t, "steps", &cases)
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
 			m, err := filled(e, c.Arch, StemSmall)
 			if err != nil {
@@ -269,7 +270,7 @@ func TestCrossEntropyPerSample(t *testing.T) {
 		Losses           []float64
 	}
 	fixture(t, "cross_entropy", &want)
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		s := e.NewScope(torch.ScopeOptions{Device: torch.CPU})
 		defer s.Close()
 		values := filling("logits", []int{want.Samples * want.Classes})

@@ -11,6 +11,7 @@ import (
 	"cordon/internal/nn"
 	"cordon/internal/seed"
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
 
 var (
@@ -26,7 +27,7 @@ func BenchmarkStep(b *testing.B) {
 	for _, arch := range strings.Split(*benchArchs, ",") {
 		for _, precision := range []string{"fp32", "bf16"} {
 			b.Run(arch+"/"+precision, func(b *testing.B) {
-				onEngine(b, func(e *torch.Engine) error { return benchmarkStep(b, e, arch, precision == "bf16") })
+				torchtest.Run(b, func(e *torch.Engine) error { return benchmarkStep(b, e, arch, precision == "bf16") })
 			})
 		}
 	}

@@ -22,32 +22,8 @@ import (
 	"cordon/internal/nn"
 	"cordon/internal/seed"
 	"cordon/internal/torch"
+	"cordon/internal/torch/torchtest"
 )
-
-// onEngine runs f on the engine's thread, or skips the test where there is no
-// engine, and checks that no tensor is left alive. f must not call t.Fatal,
-// which would end the engine's thread: it returns errors.
-func onEngine(t testing.TB, f func(e *torch.Engine) error) {
-	t.Helper()
-	e, err := torch.Open(torch.Options{Threads: 2})
-	if errors.Is(err, torch.ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	err = e.Do(context.Background(), func() error {
-		err := f(e)
-		if n := e.Live(); n != 0 {
-			t.Errorf("%d tensors left alive", n)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 const classes = 4
 
@@ -113,7 +89,7 @@ func hash(m *nn.Model) (string, error) {
 // twoModels gives the template and a model to train.
 func twoModels(t *testing.T, f func(from, m *nn.Model) error) {
 	t.Helper()
-	onEngine(t, func(e *torch.Engine) error {
+	torchtest.Run(t, func(e *torch.Engine) error {
 		from, err := template(e)
 		if err != nil {
 			return err
