@@ -35,6 +35,7 @@ type poisoning struct {
 	seed           uint64
 	size           int
 	truth, preview string
+	json           bool
 	events         event.Sink
 }
 
@@ -54,8 +55,7 @@ Attacks:
 		Args:    usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.data = args[0]
-			p.events = event.NewTerminal(cmd.ErrOrStderr())
-			return p.run(cmd.Context(), cmd.OutOrStdout())
+			return p.run(cmd.Context(), newConsole(cmd, p.json))
 		},
 	}
 	f := cmd.Flags()
@@ -69,6 +69,7 @@ Attacks:
 	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; a folder of images needs it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
+	addJSON(cmd, &p.json)
 	return cmd
 }
 
@@ -87,7 +88,8 @@ func attackList() string {
 	return b.String()
 }
 
-func (p *poisoning) run(ctx context.Context, stdout io.Writer) error {
+func (p *poisoning) run(ctx context.Context, term *console) error {
+	p.events = term.events
 	a, opt, err := p.choose()
 	if err != nil {
 		return err
@@ -118,7 +120,10 @@ func (p *poisoning) run(ctx context.Context, stdout io.Writer) error {
 	if err := p.write(ctx, a, plan, clean, poisoned, test); err != nil {
 		return err
 	}
-	return p.summary(stdout, plan, clean)
+	if err := p.summary(term.out, plan, clean); err != nil {
+		return err
+	}
+	return term.finish("poisoned copy in "+p.out, nil)
 }
 
 // choose turns the flags into an attack and its plan, without the target.

@@ -98,11 +98,12 @@ type step struct {
 var steps = map[string]step{
 	"base":    {(*pt).base, afterBase},
 	"partial": {(*pt).partial, afterPartial},
+	"isolate": {(*pt).partial, afterPartial},
 	"repair":  {(*pt).repair, []string{rundir.CleanModel}},
 }
 
 // TestEverySettingHasAnEffect changes one setting at a time and requires another
-// result: no setting may be read and then ignored. Settings of [isolate] are
+// result: no setting may be read and then ignored. Most settings of [isolate] are
 // covered in package isolate, where they act.
 func TestEverySettingHasAnEffect(t *testing.T) {
 	e := torchtest.Open(t)
@@ -122,6 +123,7 @@ func TestEverySettingHasAnEffect(t *testing.T) {
 	changes = append(changes,
 		"base.score_epochs=true", "partial.score_epochs=true",
 		"partial.frozen_fraction=0.5", "partial.frozen_unit=stages", "partial.frozen_init=base", "partial.frozen_norm=running",
+		"isolate.score_norm=running",
 		"repair.method=alternating", "repair.isolated_learning_rate=0.01", "repair.isolated_batch=4",
 		"repair.objective=ascent", "repair.bound=0.1", "repair.isolated_norm=batch",
 	)

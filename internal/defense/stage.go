@@ -117,16 +117,28 @@ func (p *pt) scored(m *nn.Model, stage string, set recipe.Train) train.Job {
 		if !set.ScoreEpochs && epoch < set.Epochs {
 			return nil, nil
 		}
-		scores, err := train.Score(p.ctx, m, p.Train, all, stage+"/score", p.Events)
-		if err != nil {
-			return nil, err
-		}
-		if err := p.Dir.WriteScores(stage, epoch, scores.Losses); err != nil {
-			return nil, err
-		}
-		return p.testAccuracy(m, stage)
+		var figures map[string]float64
+		return figures, p.scoring(m, stage, func() error {
+			scores, err := train.Score(p.ctx, m, p.Train, all, stage+"/score", p.Events)
+			if err != nil {
+				return err
+			}
+			if err := p.Dir.WriteScores(stage, epoch, scores.Losses); err != nil {
+				return err
+			}
+			figures, err = p.testAccuracy(m, stage)
+			return err
+		})
 	}
 	return job
+}
+
+// scoring runs f with the batch norm statistics that the recipe asks for.
+func (p *pt) scoring(m *nn.Model, stage string, f func() error) error {
+	if p.Recipe.Isolate.ScoreNorm == "running" {
+		return f()
+	}
+	return train.Recalibrated(p.ctx, m, p.Train, p.Recipe.Seed, stage, f)
 }
 
 // testAccuracy is empty where there is no test set.

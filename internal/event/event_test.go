@@ -151,6 +151,19 @@ func TestPaceOfNestedStages(t *testing.T) {
 	}
 }
 
+// Scoring after a second epoch counts from 0 again, and so does its time.
+func TestPaceOfRepeatedStage(t *testing.T) {
+	p := pace{}
+	e := Event{Type: Progress, Stage: "score", Total: 40}
+	for _, c := range []struct{ second, done float64 }{{0, 0}, {1, 40}, {100, 0}, {101, 20}} {
+		e.Time, e.Done = at(c.second), int64(c.done)
+		p.see(e)
+	}
+	if rate, left := p.rate(e), p.left(e); rate != 20 || left != time.Second {
+		t.Errorf("rate %g, left %v, want 20 and 1 s", rate, left)
+	}
+}
+
 func TestEventMarshal(t *testing.T) {
 	text, err := json.Marshal(Event{Type: Note, Time: start, Values: map[string]float64{"x": math.Inf(-1)}})
 	if want := `{"type":"note","time":"2024-05-01T12:00:00Z","values":{"x":null}}`; err != nil || string(text) != want {

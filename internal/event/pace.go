@@ -12,15 +12,22 @@ type pace map[string]begin
 type begin struct {
 	time time.Time
 	done int64
+	seen int64 // done by the latest event
 }
 
 // see follows the events of a run. Work done before a resumption took no
-// time of this run, so a Resumed event starts the measurement anew.
+// time of this run, so a Resumed event starts the measurement anew; so does
+// scoring after another epoch, which counts from 0 again.
 func (p pace) see(e Event) {
-	_, known := p[e.Stage]
-	if e.Type == StageStart || e.Type == Resumed || e.Type == Progress && !known {
-		p[e.Stage] = begin{e.Time, e.Done}
+	last, known := p[e.Stage]
+	switch {
+	case e.Type == StageStart, e.Type == Resumed, e.Type == Progress && (!known || e.Done < last.seen):
+		last = begin{time: e.Time, done: e.Done}
+	case !known:
+		return
 	}
+	last.seen = e.Done
+	p[e.Stage] = last
 }
 
 // rate returns units per second, 0 while it is unknown.

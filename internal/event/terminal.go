@@ -26,7 +26,8 @@ type Terminal struct {
 	w     io.Writer
 	width func() int // of the terminal in characters; nil where there is none
 	pace  pace
-	last  time.Time // when progress was shown
+	stage string    // whose progress was last heard of
+	last  time.Time // when progress was shown, or the stage changed
 	bar   bool      // a bar is in the last line
 }
 
@@ -55,7 +56,7 @@ func (t *Terminal) Send(e Event) {
 		return
 	}
 	if e.Type == StageStart || e.Type == Resumed {
-		t.last = e.Time
+		t.stage, t.last = e.Stage, e.Time
 	}
 	t.line(t.text(e))
 }
@@ -65,6 +66,9 @@ func (t *Terminal) progress(e Event) {
 	every := lineEvery
 	if t.width != nil {
 		every = redrawEvery
+	}
+	if e.Stage != t.stage { // what ends at once needs no line
+		t.stage, t.last = e.Stage, e.Time
 	}
 	if e.Time.Sub(t.last) < every {
 		return

@@ -96,8 +96,38 @@ func newReduction(name string) (reduction, error) {
 		return func(epochs [][]float32) []float64 { return mean(epochs[len(epochs)-1:]) }, nil
 	case "mean":
 		return mean, nil
+	case "clearest":
+		return clearest, nil
 	}
 	return nil, fmt.Errorf("unknown choice of epochs %q", name)
+}
+
+// clearest takes the epoch that sets the lowest tenth of the losses furthest
+// apart: by the ratio of the other samples' mean loss to theirs. The trigger is
+// easiest just after it was learned; later the easy clean samples catch up.
+func clearest(epochs [][]float32) []float64 {
+	best, at := math.Inf(-1), 0
+	for i, row := range epochs {
+		if apart := separation(row); apart > best {
+			best, at = apart, i
+		}
+	}
+	return mean(epochs[at : at+1])
+}
+
+// separation is the logarithm of that ratio; NaN where a loss is not a number.
+func separation(losses []float32) float64 {
+	sorted := slices.Sorted(slices.Values(losses))
+	low := max(1, len(sorted)/10)
+	var sums [2]float64
+	for i, loss := range sorted {
+		if i < low {
+			sums[0] += float64(loss)
+		} else {
+			sums[1] += float64(loss)
+		}
+	}
+	return math.Log(sums[1]) - math.Log(sums[0])
 }
 
 // mean is NaN where any epoch's loss is.

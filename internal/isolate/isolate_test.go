@@ -4,6 +4,7 @@ import (
 	"math"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +69,34 @@ func TestScores(t *testing.T) {
 	}
 }
 
+// Epoch 2 of three sets two of twenty samples furthest apart.
+func TestClearestEpoch(t *testing.T) {
+	rows := make([][]float32, 3)
+	for e, low := range []float32{.5, 1e-6, 1e-3} {
+		for i := range 20 {
+			loss := 1 + float32(i)/20
+			if i == 7 || i == 11 {
+				loss = low * (1 + float32(i))
+			}
+			rows[e] = append(rows[e], loss)
+		}
+	}
+	rows = append(rows, slices.Repeat([]float32{float32(nan)}, 20))
+	r, err := NewRanking(recipe.Isolate{Ranking: "loss", Model: "partial", Scope: "all", Epochs: "clearest"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Scores(Evidence{Labels: make([]int32, 20), Partial: rows})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, loss := range rows[1] {
+		if got[i] != -float64(loss) {
+			t.Fatalf("sample %d: score %v, want the second epoch's %v", i, got[i], -loss)
+		}
+	}
+}
+
 func TestScoresRefuses(t *testing.T) {
 	labels := []int32{0, 1}
 	full := [][]float32{{1, 2}}
@@ -128,10 +157,11 @@ func TestConstructors(t *testing.T) {
 	for _, ranking := range []string{"loss", "high-loss", "gap", "x"} {
 		for _, model := range []string{"partial", "base", "x"} {
 			for _, scope := range []string{"all", "class", "x"} {
-				for _, epochs := range []string{"last", "mean", "x"} {
+				for _, epochs := range []string{"last", "mean", "clearest", "x"} {
 					for _, selection := range []string{"rate", "x"} {
 						r := valid
-						r.Isolate = recipe.Isolate{Ranking: ranking, Model: model, Scope: scope, Epochs: epochs, Selection: selection}
+						r.Isolate.Ranking, r.Isolate.Model, r.Isolate.Scope = ranking, model, scope
+						r.Isolate.Epochs, r.Isolate.Selection = epochs, selection
 						_, errRanking := NewRanking(r.Isolate)
 						_, errSelection := NewSelection(r.Isolate)
 						if ranking == "gap" && model == "x" {

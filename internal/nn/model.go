@@ -168,6 +168,39 @@ func (m *Model) CopyFrom(src *Model) error {
 	return nil
 }
 
+// Norms copies the batch norm statistics to the host, for SetNorms.
+func (m *Model) Norms() ([][]float32, error) {
+	var out [][]float32
+	for _, p := range m.params {
+		if !p.Buffer {
+			continue
+		}
+		v, err := m.Read(p)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// SetNorms puts back what Norms of the same model returned.
+func (m *Model) SetNorms(norms [][]float32) error {
+	for _, p := range m.params {
+		if !p.Buffer {
+			continue
+		}
+		if len(norms) == 0 {
+			return fmt.Errorf("no statistics for %s", p.Name)
+		}
+		if err := m.Write(p, norms[0]); err != nil {
+			return err
+		}
+		norms = norms[1:]
+	}
+	return nil
+}
+
 // Gradient copies the gradient collected by a parameter to the host.
 func (m *Model) Gradient(p *Param) ([]float32, error) {
 	s := m.NewScope(false)

@@ -55,7 +55,7 @@ func Default() Recipe {
 			FrozenFraction: 0.1, FrozenUnit: "layers", FrozenInit: "random", FrozenNorm: "batch",
 		},
 		Isolate: Isolate{
-			Ranking: "loss", Model: "partial", Scope: "all", Epochs: "last",
+			Ranking: "loss", Model: "partial", Scope: "all", Epochs: "last", ScoreNorm: "recalibrated",
 			Selection: "rate", Rate: 0.1,
 		},
 		Repair: Repair{

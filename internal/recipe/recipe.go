@@ -77,9 +77,12 @@ type Isolate struct {
 	Model string `toml:"model"`
 	// Scope ranks all samples together ("all") or each class by itself ("class").
 	Scope string `toml:"scope"`
-	// Epochs uses the losses of the "last" epoch or the "mean" over all
-	// recorded ones.
-	Epochs    string  `toml:"epochs"`
+	// Epochs uses the losses of the "last" epoch, of the "clearest" (which sets
+	// its lowest losses furthest apart), or the "mean" over all recorded ones.
+	Epochs string `toml:"epochs"`
+	// ScoreNorm: a sample's loss is taken with batch norm statistics
+	// "recalibrated" for the weights of the moment, or with the "running" ones.
+	ScoreNorm string  `toml:"score_norm"`
 	Selection string  `toml:"selection"` // rate
 	Rate      float64 `toml:"rate"`      // share of all training samples
 }

@@ -21,7 +21,8 @@ var enums = map[string][]string{
 	"isolate.ranking":      {"loss", "high-loss", "gap"},
 	"isolate.model":        {"partial", "base"},
 	"isolate.scope":        {"all", "class"},
-	"isolate.epochs":       {"last", "mean"},
+	"isolate.epochs":       {"last", "mean", "clearest"},
+	"isolate.score_norm":   {"recalibrated", "running"},
 	"isolate.selection":    {"rate"},
 	"repair.method":        {"joint", "alternating"},
 	"repair.objective":     {"ascent", "unlikelihood"},
@@ -77,7 +78,7 @@ func (r Recipe) Validate() error {
 	}
 	for _, check := range []error{
 		r.Base.validate("base"), r.Partial.validate("partial"), r.Repair.validate("repair"),
-		r.validateMean(), r.validateJoint(),
+		r.validateEpochs(), r.validateJoint(),
 	} {
 		if check != nil {
 			return check
@@ -129,19 +130,23 @@ func (t Train) validate(section string) error {
 	return nil
 }
 
-// validateMean refuses a mean over epochs whose losses nobody records: it
+// validateEpochs refuses a choice among epochs whose losses nobody records: it
 // would silently be the last epoch's.
-func (r Recipe) validateMean() error {
+func (r Recipe) validateEpochs() error {
 	base := r.Isolate.Model == "base" || r.Isolate.Ranking == "gap"
 	partial := r.Isolate.Model == "partial" || r.Isolate.Ranking == "gap"
+	needs := ""
 	switch {
-	case r.Isolate.Epochs != "mean":
+	case r.Isolate.Epochs == "last":
+		return nil
 	case base && !r.Base.ScoreEpochs:
-		return &Error{Key: "isolate.epochs", Reason: `is "mean", which needs base.score_epochs = true`}
+		needs = "base"
 	case partial && !r.Partial.ScoreEpochs:
-		return &Error{Key: "isolate.epochs", Reason: `is "mean", which needs partial.score_epochs = true`}
+		needs = "partial"
+	default:
+		return nil
 	}
-	return nil
+	return &Error{Key: "isolate.epochs", Reason: fmt.Sprintf("is %q, which needs %s.score_epochs = true", r.Isolate.Epochs, needs)}
 }
 
 // validateJoint: the joint step weighs D_s by the ratio of the two rates.

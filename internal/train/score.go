@@ -54,6 +54,48 @@ func scoreOne(m *nn.Model, in Input, indices []int, out Scores, at int) error {
 	return s.Err()
 }
 
+// recalibrationSamples are enough: batch norm takes two numbers per channel
+// from them.
+const recalibrationSamples = 8192
+
+// Recalibrated runs f while the model's batch norm statistics are those of its
+// present weights, taken over a sample of the input; afterwards they are as
+// before. The running statistics lag behind the weights, and at a high learning
+// rate an evaluation with them means nothing.
+func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, stage string, f func() error) error {
+	before, err := m.Norms()
+	if err != nil {
+		return err
+	}
+	n := min(recalibrationSamples, in.Set.Len())
+	samples := newDraw(seedValue, "recalibrate/"+stage, All(in.Set.Len())).at(0, n)
+	for step := 0; step*scoreBatch < n; step++ {
+		batch := samples[step*scoreBatch : min(n, (step+1)*scoreBatch)]
+		if len(batch) == 1 && step > 0 { // batch norm cannot normalise one sample
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := average(m, in, batch, 1/float64(step+1)); err != nil {
+			return fmt.Errorf("%s: recalibrate: %w", stage, err)
+		}
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return m.SetNorms(before)
+}
+
+// average moves the batch norm statistics toward those of a batch.
+func average(m *nn.Model, in Input, indices []int, weight float64) error {
+	s := m.NewScope(false)
+	defer s.Close()
+	images, _ := in.batch(s, indices)
+	m.Forward(s, images, torch.NormTrain, weight)
+	return s.Err()
+}
+
 // All returns the indices 0 … n−1.
 func All(n int) []int {
 	out := make([]int, n)

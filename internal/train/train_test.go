@@ -414,6 +414,40 @@ func TestRecalibrateAveragesBatchStatistics(t *testing.T) {
 	})
 }
 
+// Inside, the statistics are those of the present weights; outside, as before.
+func TestRecalibratedLendsStatistics(t *testing.T) {
+	const n = 40
+	twoModels(t, func(lent, m *nn.Model) error {
+		before, err := hash(m)
+		if err != nil {
+			return err
+		}
+		in := input(n)
+		s := lent.NewScope(false)
+		defer s.Close()
+		images, _ := in.batch(s, newDraw(3, "recalibrate/test", All(n)).at(0, n))
+		lent.Forward(s, images, torch.NormTrain, 1)
+		want, err := hash(lent)
+		if err != nil {
+			return err
+		}
+		inside := ""
+		if err := Recalibrated(context.Background(), m, in, 3, "test", func() error {
+			inside, err = hash(m)
+			return err
+		}); err != nil {
+			return err
+		}
+		if inside != want || inside == before {
+			t.Error("inside, the statistics are not those of the samples")
+		}
+		if after, err := hash(m); err != nil || after != before {
+			t.Errorf("the model was changed (%v)", err)
+		}
+		return nil
+	})
+}
+
 func TestScoreMatchesForward(t *testing.T) {
 	const n = scoreBatch + 44
 	twoModels(t, func(m, _ *nn.Model) error {
