@@ -46,6 +46,7 @@ func TestRecipeFiles(t *testing.T) {
 	want := Default()
 	want.Repair.Method, want.Repair.Objective = "alternating", "ascent"
 	want.Repair.Bound, want.Repair.IsolatedNorm = 0, "update"
+	want.Isolate.ScoreNorm = "running"
 	if paper != want {
 		t.Errorf("paper.toml is %+v, want %+v", paper, want)
 	}
