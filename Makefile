@@ -61,9 +61,10 @@ parity: test-deps engine ## writes the fixtures anew with PyTorch and compares w
 	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
 		go test -count=1 -p 1 ./internal/torch ./internal/nn ./internal/train
 
-bench: engine ## Go benchmarks
+bench: test-deps engine ## Go benchmarks, then training steps against PyTorch, interleaved
 	@data=$$(sh scripts/test-data.sh) && \
-		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) go test -run '^$$' -bench . -benchmem ./...
+		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) go test -p 1 -run '^$$' -bench . -benchmem ./...
+	@CORDON_ENGINE=$(LIBRARY) sh tools/bench.sh
 
 fuzz: ## every parser's fuzz target, FUZZTIME each
 	@sh scripts/fuzz.sh $(FUZZTIME)
