@@ -118,7 +118,7 @@ func (p *pt) scored(m *nn.Model, stage string, set recipe.Train) train.Job {
 			return nil, nil
 		}
 		var figures map[string]float64
-		return figures, p.scoring(m, stage, func() error {
+		err := p.scoring(m, stage, func() error {
 			scores, err := train.Score(p.ctx, m, p.Train, all, stage+"/score", p.Events)
 			if err != nil {
 				return err
@@ -129,6 +129,7 @@ func (p *pt) scored(m *nn.Model, stage string, set recipe.Train) train.Job {
 			figures, err = p.testAccuracy(m, stage)
 			return err
 		})
+		return figures, err
 	}
 	return job
 }

@@ -2,6 +2,7 @@ package train
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,8 +70,18 @@ func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, 
 	}
 	n := min(recalibrationSamples, in.Set.Len())
 	samples := newDraw(seedValue, "recalibrate/"+stage, All(in.Set.Len())).at(0, n)
-	for step := 0; step*scoreBatch < n; step++ {
-		batch := samples[step*scoreBatch : min(n, (step+1)*scoreBatch)]
+	if err = recalibrate(ctx, m, in, samples); err != nil {
+		err = fmt.Errorf("%s: recalibrate: %w", stage, err)
+	} else {
+		err = f()
+	}
+	return errors.Join(err, m.SetNorms(before))
+}
+
+// recalibrate replaces the batch norm statistics by the mean of the batches'.
+func recalibrate(ctx context.Context, m *nn.Model, in Input, samples []int) error {
+	for step := 0; step*scoreBatch < len(samples); step++ {
+		batch := samples[step*scoreBatch : min(len(samples), (step+1)*scoreBatch)]
 		if len(batch) == 1 && step > 0 { // batch norm cannot normalise one sample
 			break
 		}
@@ -78,13 +89,10 @@ func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, 
 			return err
 		}
 		if err := average(m, in, batch, 1/float64(step+1)); err != nil {
-			return fmt.Errorf("%s: recalibrate: %w", stage, err)
+			return err
 		}
 	}
-	if err := f(); err != nil {
-		return err
-	}
-	return m.SetNorms(before)
+	return nil
 }
 
 // average moves the batch norm statistics toward those of a batch.

@@ -441,6 +441,15 @@ func TestRecalibratedLendsStatistics(t *testing.T) {
 		if inside != want || inside == before {
 			t.Error("inside, the statistics are not those of the samples")
 		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := Recalibrated(ctx, m, in, 3, "test", func() error { return nil }); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled recalibration: %v", err)
+		}
+		failed := errors.New("failed")
+		if err := Recalibrated(context.Background(), m, in, 3, "test", func() error { return failed }); !errors.Is(err, failed) {
+			t.Errorf("failed scoring: %v", err)
+		}
 		if after, err := hash(m); err != nil || after != before {
 			t.Errorf("the model was changed (%v)", err)
 		}
