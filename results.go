@@ -35,7 +35,7 @@ func (c *cleansing) write(out *defense.Outcome) (*report.Report, error) {
 	r := c.report(out)
 	evidence := report.Evidence{
 		Set: c.set, Source: c.positions, Order: isolate.Order(out.Scores), Isolated: out.Isolated,
-		BaseLoss: last(out.Base), PartialLoss: last(out.Partial),
+		BaseLoss: c.ranked(out.Base), PartialLoss: c.ranked(out.Partial),
 	}
 	if err := report.WriteHTML(c.dir.Path(rundir.ReportHTML), r, evidence); err != nil {
 		return nil, err
@@ -43,7 +43,10 @@ func (c *cleansing) write(out *defense.Outcome) (*report.Report, error) {
 	return r, r.Write(c.dir.Path(rundir.ReportJSON))
 }
 
-func last(epochs [][]float32) []float32 { return epochs[len(epochs)-1] }
+// ranked picks the epoch whose losses the samples are ranked by.
+func (c *cleansing) ranked(epochs [][]float32) []float32 {
+	return epochs[isolate.Epoch(c.Recipe.Isolate.Epochs, epochs)-1]
+}
 
 // writeLosses writes one row a sample and one column for each model and epoch
 // that was scored.
@@ -114,8 +117,8 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 		Seed:      c.Recipe.Seed,
 		Isolation: c.isolation(out),
 		Losses: report.Losses{
-			Partial: report.NewHistogram(last(out.Partial), nil),
-			Base:    report.NewHistogram(last(out.Base), nil),
+			Partial: report.NewHistogram(c.ranked(out.Partial), nil),
+			Base:    report.NewHistogram(c.ranked(out.Base), nil),
 		},
 		Limits: report.Limits(),
 		NextSteps: []string{
@@ -175,11 +178,16 @@ func (c *cleansing) isolation(out *defense.Outcome) report.Isolation {
 	for _, i := range out.Isolated {
 		iso.ClassCounts[c.set.Labels[i]]++
 	}
-	if o.Ranking == "loss" && o.Scope == "all" && o.Epochs == "last" && len(out.Isolated) > 0 {
-		losses := last(out.Partial)
-		if o.Model == rundir.Base {
-			losses = last(out.Base)
-		}
+	if o.Ranking == "gap" || o.Epochs == "mean" {
+		return iso
+	}
+	epochs := out.Partial
+	if o.Model == rundir.Base {
+		epochs = out.Base
+	}
+	iso.Epoch = isolate.Epoch(o.Epochs, epochs)
+	if o.Ranking == "loss" && o.Scope == "all" && len(out.Isolated) > 0 {
+		losses := epochs[iso.Epoch-1]
 		highest := losses[out.Isolated[0]]
 		for _, i := range out.Isolated {
 			highest = max(highest, losses[i])

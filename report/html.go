@@ -115,6 +115,9 @@ func (p *page) RankedBy() string {
 	if model == "" {
 		model = printable(p.Isolation.Model)
 	}
+	if p.Isolation.Epoch > 0 {
+		model = fmt.Sprintf("%s after its epoch %d", model, p.Isolation.Epoch)
+	}
 	switch p.Isolation.Ranking {
 	case "loss":
 		return "the lowest loss under " + model

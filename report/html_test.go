@@ -68,7 +68,7 @@ func selfContained(t *testing.T, page string) {
 func TestWriteHTML(t *testing.T) {
 	common := []string{"10 % of the samples isolated; here is what they look like", `id="models"`, `id="pictures"`,
 		`id="losses"`, `id="ranking"`, `id="training"`, `id="time"`, `id="next"`, `id="limits"`, `id="settings"`,
-		"Which classes were isolated", "sha256:aabbccdd", "arch = "}
+		"Which classes were isolated", "sha256:aabbccdd", "arch = ", "the lowest loss under M′ after its epoch 2"}
 	truth := []string{`id="found"`, "<th>ASR</th>", "BadNets, dirty-label", "random order", "poisoned (200)", "<i>poisoned</i>", "0.9774"}
 	for _, c := range []struct {
 		name            string

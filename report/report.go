@@ -107,8 +107,11 @@ type Isolation struct {
 	Ranking string `json:"ranking"` // loss, high-loss or gap
 	Model   string `json:"model"`   // partial (M′) or base (M_s)
 	Scope   string `json:"scope"`   // all or class
-	Rate    Number `json:"rate"`    // share of all training samples, 0…1
-	Count   int    `json:"count"`   // samples in D_s
+	// Epoch is the one after which Model's losses were taken to rank by; 0
+	// where several epochs or models took part.
+	Epoch int    `json:"epoch"`
+	Rate  Number `json:"rate"`  // share of all training samples, 0…1
+	Count int    `json:"count"` // samples in D_s
 	// Threshold is the loss that separates D_s from D_c; nil where no single
 	// loss does.
 	Threshold *Number `json:"threshold"`

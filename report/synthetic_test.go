@@ -31,7 +31,7 @@ func synthetic() (*Report, Evidence) {
 			{"score", 12, 2000, 166.7}, {"repair", 199.9, 20000, 100.1},
 		},
 		Curves: []Curve{syntheticCurve("base", 5, 1), syntheticCurve("partial", 3, 2), syntheticCurve("repair", 5, .2)},
-		Isolation: Isolation{Ranking: "loss", Model: "partial", Scope: "all", Rate: 0.1, Count: 200,
+		Isolation: Isolation{Ranking: "loss", Model: "partial", Scope: "all", Epoch: 2, Rate: 0.1, Count: 200,
 			Threshold: Of(0.031), ClassCounts: countLabels(v, v.Isolated)},
 		Losses: Losses{Partial: NewHistogram(v.PartialLoss, v.Poisoned), Base: NewHistogram(v.BaseLoss, v.Poisoned)},
 		Models: []Model{

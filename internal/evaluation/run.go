@@ -228,7 +228,9 @@ func hit(c metric.Cut) report.Hit {
 
 // write stores the report with the figures that were added.
 func (r *run) write(division isolate.Division, poisoned []bool) error {
-	base, partial := r.losses.Base[len(r.losses.Base)-1], r.losses.Partial[len(r.losses.Partial)-1]
+	choice := r.recipe.Isolate.Epochs
+	base := r.losses.Base[isolate.Epoch(choice, r.losses.Base)-1]
+	partial := r.losses.Partial[isolate.Epoch(choice, r.losses.Partial)-1]
 	r.report.Losses = report.Losses{
 		Base: report.NewHistogram(base, poisoned), Partial: report.NewHistogram(partial, poisoned),
 	}

@@ -92,27 +92,38 @@ type reduction func(epochs [][]float32) []float64
 
 func newReduction(name string) (reduction, error) {
 	switch name {
-	case "last":
-		return func(epochs [][]float32) []float64 { return mean(epochs[len(epochs)-1:]) }, nil
+	case "last", "clearest":
+		return func(epochs [][]float32) []float64 {
+			k := Epoch(name, epochs)
+			return mean(epochs[k-1 : k])
+		}, nil
 	case "mean":
 		return mean, nil
-	case "clearest":
-		return clearest, nil
 	}
 	return nil, fmt.Errorf("unknown choice of epochs %q", name)
 }
 
-// clearest takes the epoch that sets the lowest tenth of the losses furthest
-// apart: by the ratio of the other samples' mean loss to theirs. The trigger is
-// easiest just after it was learned; later the easy clean samples catch up.
-func clearest(epochs [][]float32) []float64 {
-	best, at := math.Inf(-1), 0
+// Epoch is the number, from 1, of the epoch whose losses a recipe's
+// isolate.epochs takes of a model's rows; nil rows were not recorded, the last
+// always is. For "mean", which takes all, it is the last.
+//
+// The clearest epoch sets the lowest tenth of the losses furthest apart: by the
+// ratio of the other samples' mean loss to theirs. The trigger is easiest just
+// after it was learned; later the easy clean samples catch up.
+func Epoch(choice string, epochs [][]float32) int {
+	best, at := math.Inf(-1), len(epochs)
+	if choice != "clearest" {
+		return at
+	}
 	for i, row := range epochs {
+		if row == nil {
+			continue
+		}
 		if apart := separation(row); apart > best {
-			best, at = apart, i
+			best, at = apart, i+1
 		}
 	}
-	return mean(epochs[at : at+1])
+	return at
 }
 
 // separation is the logarithm of that ratio; NaN where a loss is not a number.

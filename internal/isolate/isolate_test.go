@@ -95,6 +95,12 @@ func TestClearestEpoch(t *testing.T) {
 			t.Fatalf("sample %d: score %v, want the second epoch's %v", i, got[i], -loss)
 		}
 	}
+	unrecorded := [][]float32{nil, rows[0], rows[1], nil, rows[2]}
+	for choice, want := range map[string]int{"clearest": 3, "last": 5, "mean": 5} {
+		if got := Epoch(choice, unrecorded); got != want {
+			t.Errorf("%s: epoch %d, want %d", choice, got, want)
+		}
+	}
 }
 
 func TestScoresRefuses(t *testing.T) {
