@@ -39,7 +39,7 @@ func (e *Error) Error() string {
 func Default() Recipe {
 	base := Train{
 		Epochs: 10, Batch: 128,
-		LearningRate: 0.05, Momentum: 0.9, WeightDecay: 5e-4,
+		LearningRate: 0.01, Momentum: 0.9, WeightDecay: 5e-4,
 		Schedule: "one-cycle", StepFactor: 0.1,
 	}
 	partial := base
