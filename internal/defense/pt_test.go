@@ -139,6 +139,26 @@ func TestEverySettingHasAnEffect(t *testing.T) {
 	}
 }
 
+// repair.score_epochs changes no model, only what is known of its epochs.
+func TestRepairScoresEpochs(t *testing.T) {
+	e := torchtest.Open(t)
+	for _, scored := range []bool{false, true} {
+		r := tiny()
+		r.Repair.ScoreEpochs = scored
+		p := newPT(t, e, r)
+		p.out.Isolated, p.out.Retained = train.All(8), train.All(40)[8:]
+		err := e.Do(context.Background(), func() error { return errors.Join(saveBase(p), p.repair()) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, figures := range p.out.Stages[0].Epochs {
+			if _, known := figures["test_accuracy"]; known != scored {
+				t.Errorf("score_epochs %v: epoch %d has %v", scored, i+1, figures)
+			}
+		}
+	}
+}
+
 // settingPair returns the tiny recipe and the same with one change. The step
 // schedule's settings only act under that schedule.
 func settingPair(t *testing.T, change string) (before, after recipe.Recipe) {

@@ -94,7 +94,11 @@ func targets(s *torch.Scope, n int) torch.Tensor {
 
 // filled builds a network with the formula's weights.
 func filled(e *torch.Engine, arch, stem string) (*Model, error) {
-	m, err := New(e, Config{Arch: arch, Stem: stem, Classes: fixtureClasses}, torch.CPU, false, 0, "test")
+	return filledIn(e, arch, stem, false)
+}
+
+func filledIn(e *torch.Engine, arch, stem string, bf16 bool) (*Model, error) {
+	m, err := New(e, Config{Arch: arch, Stem: stem, Classes: fixtureClasses}, torch.CPU, bf16, 0, "test")
 	if err != nil {
 		return nil, err
 	}

@@ -193,6 +193,65 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 	return nil
 }
 
+// In bfloat16 no pass is close to float64, and ours no further than PyTorch's.
+func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
+	var cases []struct {
+		Arch        string
+		Size        int
+		Logits      []float64
+		Gradients   map[string][]float64 // at bits("sample/"+name) modulo the size
+		LogitsError float64              `json:"logits_error"`
+		Error       float64              // of all gradients together
+	}
+	fixture(t, "bf16", &cases)
+	torchtest.Run(t, func(e *torch.Engine) error {
+		for _, c := range cases {
+			m, err := filledIn(e, c.Arch, StemSmall, true)
+			if err != nil {
+				return err
+			}
+			defer m.Close()
+			s := m.NewScope(true)
+			defer s.Close()
+			n := len(c.Logits) / fixtureClasses
+			out, got := m.Forward(s, batch(s, "images", n, c.Size), torch.NormTrain, -1), make([]float32, len(c.Logits))
+			s.ReadFloats(out, got)
+			s.Backward(s.Mean(s.CrossEntropy(out, targets(s, n))))
+			if err := s.Err(); err != nil {
+				return err
+			}
+			var grads []float32
+			var want []float64
+			for _, p := range m.Params() {
+				values, ok := c.Gradients[p.Name]
+				if ok == p.Buffer {
+					return fmt.Errorf("gradient of %s: in the fixture %v", p.Name, ok)
+				}
+				if p.Buffer {
+					continue
+				}
+				g, err := m.Gradient(p)
+				if err != nil {
+					return err
+				}
+				for i, b := range bits("sample/"+p.Name, len(values)) {
+					grads, want = append(grads, g[int(b)%len(g)]), append(want, values[i])
+				}
+			}
+			for what, d := range map[string][2]float64{
+				"logits":    {distance(got, c.Logits), c.LogitsError},
+				"gradients": {distance(grads, want), c.Error},
+			} {
+				t.Logf("%s: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, what, d[0], d[1])
+				if d[0] > slack*d[1] {
+					t.Errorf("%s: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, what, d[0], d[1])
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // train does steps of SGD on one batch of n images and returns the losses.
 func train(m *Model, steps, n int, set torch.SGD) ([]float64, error) {
 	o, err := m.NewSGD()

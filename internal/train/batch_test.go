@@ -26,3 +26,21 @@ func TestDrawIsAPermutationEveryRound(t *testing.T) {
 		t.Error("another purpose draws the same")
 	}
 }
+
+// A second term goes on where it stopped the epoch before: it sees all its
+// samples before any of them twice.
+func TestSecondTermDrawsOverEpochs(t *testing.T) {
+	first, second := All(6), []int{10, 11, 12, 13, 14, 15, 16, 17}
+	phase := Phase{Terms: []Term{{Indices: first, Batch: 3}, {Indices: second, Batch: 2}}}
+	r := run{draws: [][]*draw{{newDraw(1, "first", first), newDraw(1, "second", second)}}}
+	var drawn []int
+	for epoch := range 2 {
+		for step := range phase.steps() {
+			r.state.Epoch, r.state.Step = epoch, step
+			drawn = append(drawn, r.indices(phase, 1)...)
+		}
+	}
+	if slices.Sort(drawn); !slices.Equal(drawn, second) {
+		t.Errorf("two epochs of 4 draw %v", drawn)
+	}
+}

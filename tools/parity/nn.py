@@ -189,6 +189,29 @@ def gradients(stem, size):
     return {"stem": stem, "size": size, "images": name, "parameters": out}
 
 
+def bf16(arch):
+    """How far autocast's bfloat16 is from float64, logits and gradients."""
+    n, size, sampled = 16, 16, 12
+    x, y = images("images", n, size), labels(n)
+    half = filled(arch, "small").to(memory_format=torch.channels_last).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = half(x.to(memory_format=torch.channels_last))
+    F.cross_entropy(logits.float(), y).backward()
+    ref = filled(arch, "small", torch.float64).train()
+    exact = ref(x.double())
+    F.cross_entropy(exact, y).backward()
+    gradients, got, want = {}, [], []
+    for (k, p), q in zip(ref.named_parameters(), half.parameters()):
+        at = torch.from_numpy(bits("sample/" + k, sampled).astype(np.int64) % p.numel())
+        got.append(q.grad.flatten()[at])
+        want.append(p.grad.flatten()[at])
+        gradients[k] = rounded(want[-1], 8)
+    return {
+        "arch": arch, "size": size, "logits": rounded(exact), "logits_error": distance(logits, exact),
+        "gradients": gradients, "error": distance(torch.cat(got), torch.cat(want)),
+    }
+
+
 def steps(arch, nesterov, rate, batch):
     # The small stem keeps 2 x 2 positions to the end: batch norm over the few
     # values of a 1 x 1 map would make any rounding grow from step to step.
@@ -284,6 +307,7 @@ def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "internal/nn/testdata"
     write(folder, "forward", [c for arch in ARCHS for c in forward(arch)])
     write(folder, "gradients", [gradients("imagenet", 32), gradients("small", 16)])
+    write(folder, "bf16", [bf16("resnet18"), bf16("resnet50")])
     write(folder, "steps", [
         steps("resnet18", False, 0.01, 16), steps("resnet18", True, 0.01, 16), steps("resnet50", False, 0.001, 8),
     ])
