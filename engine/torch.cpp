@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
 #include <malloc.h>
+#include <omp.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
@@ -125,6 +126,7 @@ const char* cordon_init(int32_t threads) {
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
     mallopt(M_TOP_PAD, 64 << 20);
     at::set_num_threads(threads);
+    omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
     at::globalContext().setDeterministicCuDNN(true);
     at::globalContext().setBenchmarkCuDNN(false);
     owner = std::this_thread::get_id();
@@ -227,7 +229,7 @@ cordon_tensor cordon_images(cordon_scope* s, const uint8_t* pixels, int64_t n, i
 
 cordon_tensor cordon_conv2d(cordon_scope* s, cordon_tensor x, cordon_tensor weight, int64_t stride, int64_t padding) {
   return made(s, "conv2d", [&] {
-    return cordon::conv2d(in_precision(s, get(x)), in_precision(s, get(weight)), stride, padding);
+    return cordon::conv2d(in_precision(s, get(x)), get(weight), stride, padding);
   });
 }
 

@@ -6,6 +6,7 @@ set -eu
 
 group=${1:-build}
 wanted="libtorch-dev:PyTorch's C++ library, which computes
+libdnnl-dev:fast matrix products for small images
 libopenblas0-openmp:fast matrix products for it
 g++:compiles the engine
 make:runs the build"

@@ -8,9 +8,9 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
-#include <numeric>
 
 #include "ops.h"
+#include "product.h"
 
 namespace cordon {
 namespace {
@@ -35,53 +35,13 @@ struct Shape {
   int64_t out_pixels() const { return oh * ow; }
 };
 
-// ---- Matrix products ----
-//
-// bf16 products go to oneDNN through mm. fp32 ones would go to the system's
-// BLAS, which may be the slow reference one; a 1×1 convolution over a made-up
-// image with as many pixels as the matrix has rows always reaches oneDNN.
-
-// rows × channels as an image with many pixels and, where the rows allow, a few samples to spread over threads.
-at::Tensor as_image(const at::Tensor& rows) {
-  int64_t m = rows.size(0), c = rows.size(1);
-  int64_t n = m >= 1024 ? std::gcd(m, (int64_t)16) : 1;
-  int64_t w = m >= 1024 ? std::gcd(m / n, (int64_t)8) : 1;
-  return rows.view({n, m / n / w, w, c}).permute({0, 3, 1, 2});
-}
-
+// The pixels of an image as rows of channels.
 at::Tensor as_rows(const at::Tensor& image) {
   return image.contiguous(kLast).permute({0, 2, 3, 1}).reshape({-1, image.size(1)});
 }
 
-at::Tensor as_kernel(const at::Tensor& m) { return m.view({m.size(0), m.size(1), 1, 1}); }
-
-bool through_mm(const at::Tensor& t) {
-  return t.scalar_type() != at::kFloat || !at::hasMKLDNN() || !at::globalContext().userEnabledMkldnn();
-}
-
-at::Tensor one_by_one_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w, bool weight) {
-  auto grads = at::convolution_backward(as_image(dy), as_image(x), as_kernel(w), at::OptionalIntArrayRef(), {1, 1},
-                                        {0, 0}, {1, 1}, false, {0, 0}, 1, {!weight, weight, false});
-  return weight ? std::get<1>(grads).reshape(w.sizes()) : as_rows(std::get<0>(grads));
-}
-
-// x · wᵀ: M × K by N × K.
-at::Tensor times(const at::Tensor& x, const at::Tensor& w) {
-  if (through_mm(x)) return at::mm(x, w.t());
-  return as_rows(at::conv2d(as_image(x), as_kernel(w)));
-}
-
-// dy · w, the gradient of x. x serves for its shape.
-at::Tensor times_grad_x(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w) {
-  return through_mm(dy) ? at::mm(dy, w) : one_by_one_backward(dy, x, w, false);
-}
-
-// dyᵀ · x, the gradient of w. w serves for its shape.
-at::Tensor times_grad_w(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& w) {
-  if (through_mm(dy)) return at::mm(dy.t(), x);
-  // With few rows oneDNN's weight gradient is slower than two small transposes and a forward product.
-  if (dy.size(0) < 512) return times(dy.t().contiguous(), x.t().contiguous());
-  return one_by_one_backward(dy, x, w, true);
+at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int64_t c) {
+  return rows.view({n, h, w, c}).permute({0, 3, 1, 2});
 }
 
 // ---- 1×1: a product over the pixels ----
@@ -94,29 +54,30 @@ at::Tensor strided_pixels(const at::Tensor& x, int64_t stride) {
 
 struct Pointwise : torch::autograd::Function<Pointwise> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
-    ctx->save_for_backward({x, weight});
-    ctx->saved_data["stride"] = stride;
     Shape s(x, weight, stride, 0);
-    auto y = times(as_rows(strided_pixels(x, stride)), weight.view({s.co, s.ci}));
-    return y.view({s.n, s.oh, s.ow, s.co}).permute({0, 3, 1, 2});
+    auto w = weight.view({s.co, s.ci}).to(x.scalar_type());
+    ctx->save_for_backward({x, w});
+    ctx->saved_data["stride"] = stride;
+    auto y = product(as_rows(strided_pixels(x, stride)), w.t(), x.scalar_type());
+    return as_image(y, s.n, s.oh, s.ow, s.co);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1];
-    Shape s(x, weight, ctx->saved_data["stride"].toInt(), 0);
-    auto w = weight.view({s.co, s.ci});
-    auto rows = as_rows(strided_pixels(x, s.stride)), dy = as_rows(grads[0]);
+    const auto &x = saved[0], &w = saved[1];
+    Shape s(x, w.view({w.size(0), w.size(1), 1, 1}), ctx->saved_data["stride"].toInt(), 0);
+    auto dy = as_rows(grads[0]);
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0)) {
-      dx = times_grad_x(dy, rows, w).view({s.n, s.oh, s.ow, s.ci}).permute({0, 3, 1, 2});
+      dx = as_image(product(dy, w, w.scalar_type()), s.n, s.oh, s.ow, s.ci);
       if (s.stride != 1) {
-        auto all = at::zeros(x.sizes(), x.options().memory_format(kLast));
+        auto all = at::empty(x.sizes(), x.options().memory_format(kLast)).zero_();
         strided_pixels(all, s.stride).copy_(dx);
         dx = all;
       }
     }
-    if (ctx->needs_input_grad(1)) dw = times_grad_w(dy, rows, w).view(weight.sizes());
+    if (ctx->needs_input_grad(1))
+      dw = product(dy.t(), as_rows(strided_pixels(x, s.stride)), at::kFloat).view({s.co, s.ci, 1, 1});
     return {dx, dw, at::Tensor()};
   }
 };
@@ -138,80 +99,63 @@ void each_pair(const Shape& s, F f) {
 }
 
 // (out pixel, co) × (in pixel, ci) from the kernel's co × tap × ci.
-template <class T>
-void widen(const Shape& s, const T* w, T* wide) {
+at::Tensor widened(const Shape& s, const at::Tensor& weight) {
+  auto kernel = weight.contiguous(kLast);
+  auto wide = at::empty({s.out_pixels() * s.co, s.pixels() * s.ci}, kernel.options());
+  const float* w = kernel.data_ptr<float>();
+  float* out = wide.data_ptr<float>();
   at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
     each_pair(s, [&](int64_t i, int64_t o, int64_t tap) {
       for (int64_t c = begin; c < end; c++) {
-        T* to = wide + ((o * s.co + c) * s.pixels() + i) * s.ci;
+        float* to = out + ((o * s.co + c) * s.pixels() + i) * s.ci;
         if (tap < 0)
-          std::memset(to, 0, s.ci * sizeof(T));
+          std::memset(to, 0, s.ci * sizeof(float));
         else
-          std::memcpy(to, w + (c * s.k * s.k + tap) * s.ci, s.ci * sizeof(T));
+          std::memcpy(to, w + (c * s.k * s.k + tap) * s.ci, s.ci * sizeof(float));
       }
     });
   });
-}
-
-// The gradient of widen: every tap's sum over the pairs that it joins.
-template <class T>
-void narrow(const Shape& s, const T* wide, T* w) {
-  at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
-    int64_t row = s.k * s.k * s.ci;
-    std::vector<float> sum(row);
-    for (int64_t c = begin; c < end; c++) {
-      std::fill(sum.begin(), sum.end(), 0.0f);
-      each_pair(s, [&](int64_t i, int64_t o, int64_t tap) {
-        if (tap < 0) return;
-        const T* from = wide + ((o * s.co + c) * s.pixels() + i) * s.ci;
-        float* to = sum.data() + tap * s.ci;
-        for (int64_t j = 0; j < s.ci; j++) to[j] += from[j];
-      });
-      for (int64_t j = 0; j < row; j++) w[c * row + j] = sum[j];
-    }
-  });
-}
-
-at::Tensor widened(const Shape& s, const at::Tensor& weight) {
-  auto w = weight.contiguous(kLast);
-  auto wide = at::empty({s.out_pixels() * s.co, s.pixels() * s.ci}, w.options());
-  if (w.scalar_type() == at::kFloat)
-    widen(s, w.data_ptr<float>(), wide.data_ptr<float>());
-  else
-    widen(s, w.data_ptr<at::BFloat16>(), wide.data_ptr<at::BFloat16>());
   return wide;
 }
 
+// The gradient of widened: every tap's sum over the pairs that it joins.
 at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& like) {
-  auto w = at::empty(like.sizes(), like.options().memory_format(kLast));
-  if (w.scalar_type() == at::kFloat)
-    narrow(s, wide.data_ptr<float>(), w.data_ptr<float>());
-  else
-    narrow(s, wide.data_ptr<at::BFloat16>(), w.data_ptr<at::BFloat16>());
-  return w;
+  auto kernel = at::empty(like.sizes(), like.options().memory_format(kLast)).zero_();
+  const float* in = wide.data_ptr<float>();
+  float* w = kernel.data_ptr<float>();
+  at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++)
+      each_pair(s, [&](int64_t i, int64_t o, int64_t tap) {
+        if (tap < 0) return;
+        const float* from = in + ((o * s.co + c) * s.pixels() + i) * s.ci;
+        float* to = w + (c * s.k * s.k + tap) * s.ci;
+        for (int64_t j = 0; j < s.ci; j++) to[j] += from[j];
+      });
+  });
+  return kernel;
 }
 
 struct Dense : torch::autograd::Function<Dense> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
                             int64_t padding) {
     Shape s(x, weight, stride, padding);
-    auto wide = widened(s, weight);
+    auto wide = widened(s, weight).to(x.scalar_type());
     ctx->save_for_backward({x, weight, wide});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
-    auto y = times(as_rows(x).view({s.n, -1}), wide);
-    return y.view({s.n, s.oh, s.ow, s.co}).permute({0, 3, 1, 2});
+    auto y = product(as_rows(x).view({s.n, -1}), wide.t(), x.scalar_type());
+    return as_image(y, s.n, s.oh, s.ow, s.co);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
     const auto &x = saved[0], &weight = saved[1], &wide = saved[2];
     Shape s(x, weight, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
-    auto rows = as_rows(x).view({s.n, -1}), dy = as_rows(grads[0]).view({s.n, -1});
+    auto dy = as_rows(grads[0]).view({s.n, -1});
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0))
-      dx = times_grad_x(dy, rows, wide).view({s.n, s.h, s.w, s.ci}).permute({0, 3, 1, 2});
-    if (ctx->needs_input_grad(1)) dw = narrowed(s, times_grad_w(dy, rows, wide).contiguous(), weight);
+    if (ctx->needs_input_grad(0)) dx = as_image(product(dy, wide, wide.scalar_type()), s.n, s.h, s.w, s.ci);
+    if (ctx->needs_input_grad(1))
+      dw = narrowed(s, product(dy.t(), as_rows(x).view({s.n, -1}), at::kFloat), weight);
     return {dx, dw, at::Tensor(), at::Tensor()};
   }
 };
@@ -253,7 +197,7 @@ struct Strided : torch::autograd::Function<Strided> {
     ctx->save_for_backward({x, weight});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
-    return at::conv2d(x, weight, {}, {stride, stride}, {padding, padding});
+    return at::conv2d(x, weight.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
@@ -262,35 +206,22 @@ struct Strided : torch::autograd::Function<Strided> {
     Shape s(x, weight, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0))
-      dx = std::get<0>(at::convolution_backward(grads[0], x, weight, at::OptionalIntArrayRef(), {s.stride, s.stride},
-                                                {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
+      dx = std::get<0>(at::convolution_backward(grads[0], x, weight.to(x.scalar_type()), at::OptionalIntArrayRef(),
+                                                {s.stride, s.stride}, {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
                                                 {true, false, false}));
     if (ctx->needs_input_grad(1)) {
-      auto like = at::empty({s.co, s.k * s.k * s.ci}, weight.options());
-      dw = times_grad_w(as_rows(grads[0]), columns_of(s, x), like).contiguous();
-      dw = dw.view({s.co, s.k, s.k, s.ci}).permute({0, 3, 1, 2});
+      dw = product(as_rows(grads[0]).t(), columns_of(s, x), at::kFloat);
+      dw = as_image(dw, s.co, s.k, s.k, s.ci);
     }
     return {dx, dw, at::Tensor(), at::Tensor()};
   }
 };
 
-// Whether mm of bf16 matrices goes to oneDNN, which adds up in fp32, on this
-// processor and at this size. Older ATen's own product adds up in bf16.
-bool good_bf16_products(const Shape& s) {
-#if defined(__x86_64__)
-  bool vectors = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                 __builtin_cpu_supports("avx512vl");
-#else
-  bool vectors = false;
-#endif
-  return vectors && at::hasMKLDNN() && at::globalContext().userEnabledMkldnn() && s.n * s.ci * s.co > 16 * 16 * 16;
-}
-
 // What the functions above are written for. Everything else is ATen's.
 bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   if (x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
-  if (x.scalar_type() != w.scalar_type()) return false;
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
+  if (w.scalar_type() != at::kFloat) return false;
   if (x.numel() == 0 || w.numel() == 0 || x.size(1) != w.size(1) || w.size(2) != w.size(3)) return false;
   if (stride < 1 || padding < 0 || x.size(2) + 2 * padding < w.size(2) || x.size(3) + 2 * padding < w.size(2))
     return false;
@@ -303,13 +234,13 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
   if (ours(x, w, stride, padding)) {
     Shape s(x, w, stride, padding);
     // In fp32 then: ATen's bf16 convolution is slow there, and on 1×1 images wrong (NaN in its weight gradient).
-    if (x.scalar_type() == at::kBFloat16 && !good_bf16_products(s))
-      return conv2d(x.to(at::kFloat), w.to(at::kFloat), stride, padding).to(at::kBFloat16);
+    if (x.scalar_type() == at::kBFloat16 && !fast_products(at::kBFloat16))
+      return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
     if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
     if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
     if (s.k == 3 && stride > 1 && s.ci >= 16) return Strided::apply(x, w, stride, padding);
   }
-  return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
+  return at::conv2d(x, w.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
 }
 
 }  // namespace cordon

@@ -8,7 +8,8 @@
 
 namespace cordon {
 
-// 2-d convolution without bias; x and w of one type, channels-last.
+// 2-d convolution without bias; both channels-last. w is float whatever x's type,
+// which is computed in and which the result has.
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
 
 // Where batch norm's statistics come from: CORDON_NORM_* of cordon_engine.h.

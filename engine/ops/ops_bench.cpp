@@ -48,7 +48,7 @@ Pair race(const std::function<void(bool own)>& f, int runs) {
 
 at::Tensor conv(bool own, const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   return own ? cordon::conv2d(x, w, stride, padding)
-             : at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
+             : at::conv2d(x, w.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
 }
 
 struct Norm {
@@ -76,7 +76,7 @@ at::Tensor make_weight(int64_t co, int64_t ci, int64_t k) {
 
 void bench_conv(int64_t n, int64_t ci, int64_t size, int64_t co, int64_t k, int64_t stride, at::ScalarType type) {
   auto x = at::randn({n, ci, size, size}).to(type).contiguous(kLast).requires_grad_(ci > 3);
-  auto w = make_weight(co, ci, k).detach().to(type).requires_grad_(true);
+  auto w = make_weight(co, ci, k);
   auto dy = at::randn_like(conv(false, x, w, stride, k / 2)).detach();
   at::Tensor y[2];
   auto forward = race([&](bool own) { y[own] = conv(own, x, w, stride, k / 2); }, 7);
@@ -156,8 +156,7 @@ struct ResNet50 {
   }
 
   at::Tensor apply(bool own, Layer& l, const at::Tensor& x, const at::Tensor& residual, bool relu) {
-    auto w = l.weight.to(x.scalar_type());
-    return norm(own, conv(own, x, w, l.stride, w.size(2) / 2), l.norm, residual, relu);
+    return norm(own, conv(own, x, l.weight, l.stride, l.weight.size(2) / 2), l.norm, residual, relu);
   }
 
   at::Tensor forward(bool own, at::Tensor x) {

@@ -56,9 +56,9 @@ struct Conv {
 
 Results run_conv(const Conv& c, at::ScalarType type, const at::Tensor& x0, const at::Tensor& w0, const at::Tensor& dy,
                  bool own) {
-  auto x = leaf(x0, type, c.x_grad), w = leaf(w0, type, c.w_grad);
+  auto x = leaf(x0, type, c.x_grad), w = leaf(w0, type == at::kDouble ? type : at::kFloat, c.w_grad);
   auto y = own ? cordon::conv2d(x, w, c.stride, c.padding)
-               : at::conv2d(x, w, {}, {c.stride, c.stride}, {c.padding, c.padding});
+               : at::conv2d(x, w.to(type), {}, {c.stride, c.stride}, {c.padding, c.padding});
   if (y.requires_grad()) y.backward(dy.to(type));
   return {y.detach(), x.grad(), w.grad()};
 }

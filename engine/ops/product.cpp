@@ -1,0 +1,93 @@
+#include "product.h"
+
+#ifdef CORDON_ONEDNN
+#include <array>
+#include <dnnl.hpp>
+#include <map>
+#endif
+
+namespace cordon {
+
+#ifdef CORDON_ONEDNN
+namespace {
+
+dnnl::engine& cpu() {
+  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& stream() {
+  static dnnl::stream stream(cpu());
+  return stream;
+}
+
+dnnl::memory::data_type type_of(at::ScalarType t) {
+  TORCH_CHECK(t == at::kFloat || t == at::kBFloat16, "products are of float or bfloat16, not ", t);
+  return t == at::kFloat ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+}
+
+dnnl::memory::desc layout(const at::Tensor& m) {
+  return {{m.size(0), m.size(1)}, type_of(m.scalar_type()), {m.stride(0), m.stride(1)}};
+}
+
+dnnl::memory view(const dnnl::memory::desc& desc, const at::Tensor& m) { return {desc, cpu(), m.data_ptr()}; }
+
+dnnl::matmul::primitive_desc describe(const dnnl::memory::desc& a, const dnnl::memory::desc& b,
+                                      const dnnl::memory::desc& c) {
+#if DNNL_VERSION_MAJOR >= 3
+  return {cpu(), a, b, c};
+#else
+  return {{a, b, c}, cpu()};
+#endif
+}
+
+// A product made once for its shapes, types and layouts.
+struct Product {
+  dnnl::memory::desc a, b, c;
+  dnnl::matmul matmul;
+};
+
+// All products are made on the engine's one thread.
+Product& find(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
+  static std::map<std::array<int64_t, 9>, Product> made;
+  std::array<int64_t, 9> key = {a.size(0),   a.size(1),   b.size(1),   a.stride(0),
+                                a.stride(1), b.stride(0), b.stride(1), (int64_t)a.scalar_type(),
+                                (int64_t)out};
+  auto it = made.find(key);
+  if (it == made.end()) {
+    Product p{layout(a), layout(b), {{a.size(0), b.size(1)}, type_of(out), {b.size(1), 1}}, {}};
+    p.matmul = dnnl::matmul(describe(p.a, p.b, p.c));
+    it = made.emplace(key, std::move(p)).first;
+  }
+  return it->second;
+}
+
+}  // namespace
+
+bool fast_products(at::ScalarType type) {
+  if (type == at::kFloat) return true;
+#if defined(__x86_64__)
+  return type == at::kBFloat16 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+#else
+  return false;
+#endif
+}
+
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
+  auto& p = find(a, b, out);
+  auto c = at::empty({a.size(0), b.size(1)}, a.options().dtype(out));
+  p.matmul.execute(stream(), {{DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, b)}, {DNNL_ARG_DST, view(p.c, c)}});
+  stream().wait();
+  return c;
+}
+
+#else  // ATen's products, for a libtorch whose BLAS is fast
+
+bool fast_products(at::ScalarType type) { return type == at::kFloat; }
+
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) { return at::mm(a, b).to(out); }
+
+#endif
+
+}  // namespace cordon

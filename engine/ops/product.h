@@ -1,0 +1,17 @@
+// Matrix products on oneDNN, which adds up in float whatever the type, and fast
+// in every layout. ATen's own would go to the system's BLAS in fp32 (which may be
+// the slow reference one) and round weight gradients to bf16.
+#pragma once
+#include <ATen/ATen.h>
+
+namespace cordon {
+
+// Whether products of this type are fast here: the build has oneDNN, and for
+// bfloat16 the processor its vectors.
+bool fast_products(at::ScalarType type);
+
+// a (m × k) times b (k × n), both float or both bfloat16, as the type `out`. Of
+// each operand's strides one is 1: a transposed view costs nothing.
+at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out);
+
+}  // namespace cordon
