@@ -76,7 +76,7 @@ test-torch2: ## engine and parity tests against the newest PyTorch
 demo: deps engine build ## about 10 minutes: poison a sample of MNIST, clean it, evaluate
 	@sh scripts/demo.sh
 
-demo-full: deps engine build ## the same on all of MNIST: hours on a CPU
+demo-full: deps engine build ## the same on all of MNIST: about an hour
 	@sh scripts/demo.sh full
 
 clean: ## removes what was built; keeps demo/

@@ -8,8 +8,8 @@ mnist=${XDG_CACHE_HOME:-$HOME/.cache}/cordon/data/mnist
 poisoned=demo/poisoned
 truth=$poisoned.truth.json
 if [ "${1:-}" = full ]; then
-	run=demo/run-full recipe=recipes/default.toml
-	extent="all 60,000 training images; hours on a CPU, an estimate follows"
+	run=demo/run-full recipe=recipes/demo-full.toml
+	extent="all 60,000 training images; about an hour on two cores, an estimate follows"
 else
 	run=demo/run recipe=recipes/demo.toml
 	extent="a sample of $(sed -n 's/^sample *= *\([0-9]*\).*/\1/p' $recipe) training images; about 10 minutes on two cores"
