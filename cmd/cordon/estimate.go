@@ -121,11 +121,12 @@ func work(r cordon.Recipe, set, test *dataset.Set) (learned, scored float64) {
 	if r.Repair.Method == "joint" {
 		isolated = (n - isolated) * float64(r.Repair.IsolatedBatch) / float64(r.Repair.Batch)
 	}
-	learned += (n - r.Isolate.Rate*n + isolated) * float64(r.Repair.Epochs)
+	retained := n - r.Isolate.Rate*n
+	learned += (retained+isolated)*float64(r.Repair.Epochs) + retained*float64(r.Repair.FinetuneEpochs)
 	// Batch norm statistics recomputed over D and D_c; four models tested.
 	scored += 2*n + 4*tested
 	if r.Repair.ScoreEpochs {
-		scored += tested * float64(r.Repair.Epochs)
+		scored += tested * float64(r.Repair.Epochs+r.Repair.FinetuneEpochs)
 	}
 	return learned, scored
 }

@@ -155,7 +155,7 @@ func (p *pt) repair() error {
 	return p.stage(stageRepair, rundir.CleanModel, func() (*nn.Model, train.Job, error) {
 		m, err := p.load(rundir.BaseModel)
 		task := repair.Task{Retained: p.out.Retained, Isolated: p.out.Isolated, Classes: len(p.Train.Set.Classes)}
-		job := p.job(m, stageRepair, set.Epochs, method(set, task))
+		job := p.job(m, stageRepair, repair.Epochs(set), method(set, task))
 		if set.ScoreEpochs {
 			job.AfterEpoch = func(int) (map[string]float64, error) { return p.testAccuracy(m, stageRepair) }
 		}

@@ -46,9 +46,14 @@ func TestRecipeFiles(t *testing.T) {
 	want := Default()
 	want.Repair.Method, want.Repair.Objective = "alternating", "ascent"
 	want.Repair.Bound, want.Repair.IsolatedNorm = 0, "update"
-	want.Isolate.ScoreNorm = "running"
+	want.Isolate.ScoreNorm, want.Repair.FinetuneEpochs = "running", 0
 	if paper != want {
 		t.Errorf("paper.toml is %+v, want %+v", paper, want)
+	}
+	for _, name := range []string{"demo.toml", "demo-full.toml"} {
+		if _, err := Read(filepath.Join(folder, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -27,11 +27,30 @@ type Repair func(r recipe.Repair, t Task) []train.Phase
 func New(name string) (Repair, error) {
 	switch name {
 	case "joint":
-		return Joint, nil
+		return finetuned(Joint), nil
 	case "alternating":
-		return Alternating, nil
+		return finetuned(Alternating), nil
 	}
 	return nil, fmt.Errorf("unknown repair %q: want joint or alternating", name)
+}
+
+// Epochs is the number of epochs of a repair.
+func Epochs(r recipe.Repair) int { return r.Epochs + r.FinetuneEpochs }
+
+// finetuned lets epochs of descent on D_c alone follow.
+func finetuned(repair Repair) Repair {
+	return func(r recipe.Repair, t Task) []train.Phase {
+		phases := repair(r, t)
+		for i := range phases {
+			phases[i].To = r.Epochs
+		}
+		if r.FinetuneEpochs == 0 {
+			return phases
+		}
+		last := phase("finetune", r, r.FinetuneLearningRate, descent(r, t))
+		last.Schedule.Name, last.From = "constant", r.Epochs+1
+		return append(phases, last)
+	}
 }
 
 // descent is the term that keeps the accuracy: cross-entropy on D_c.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"cordon/internal/event"
@@ -44,6 +45,9 @@ type Phase struct {
 	Terms    []Term
 	Schedule Schedule
 	SGD      torch.SGD // Rate comes from the schedule
+	// From and To are the first and the last epoch that the phase is part of,
+	// counted from 1; 0 leaves that side open.
+	From, To int
 	// Recalibrate learns nothing and only averages the batch norm statistics
 	// over the pass.
 	Recalibrate bool
@@ -83,7 +87,7 @@ type Job struct {
 }
 
 // EpochFigures are the figures of one epoch: "loss", "accuracy" and
-// "learning_rate" of the first phase's first term, others as "phase/term/loss"
+// "learning_rate" of its first phase's first term, others as "phase/term/loss"
 // where there is more than one, and what AfterEpoch returned.
 type EpochFigures map[string]float64
 
@@ -182,6 +186,9 @@ func (p Phase) steps() int {
 	return steps
 }
 
+// in says whether the phase is part of an epoch, counted from 0.
+func (p Phase) in(epoch int) bool { return epoch >= p.From-1 && (p.To == 0 || epoch < p.To) }
+
 // size is the number of samples of the term's batch in a step.
 func (p Phase) size(term, step int) int {
 	t := p.Terms[term]
@@ -194,7 +201,8 @@ func (p Phase) size(term, step int) int {
 
 func (r *run) epoch(ctx context.Context) error {
 	for ; r.state.Phase < len(r.Phases); r.state.Phase, r.state.Step = r.state.Phase+1, 0 {
-		for r.state.Step < r.Phases[r.state.Phase].steps() {
+		phase := r.Phases[r.state.Phase]
+		for phase.in(r.state.Epoch) && r.state.Step < phase.steps() {
 			if err := r.step(); err != nil {
 				return fmt.Errorf("epoch %d: %w", r.state.Epoch+1, err)
 			}
@@ -383,7 +391,7 @@ func (r *run) addUp(s *torch.Scope, term int, b passed, losses torch.Tensor) err
 
 // figures turns the sums of an epoch into means.
 func (r *run) figures() EpochFigures {
-	f := EpochFigures{}
+	f, first := EpochFigures{}, r.first()
 	for i, p := range r.Phases {
 		for j, t := range p.Terms {
 			sum := r.sumAt(i, j)
@@ -391,28 +399,41 @@ func (r *run) figures() EpochFigures {
 				continue
 			}
 			prefix := ""
-			if i > 0 || j > 0 {
+			if i != first || j > 0 {
 				prefix = p.Name + "/" + t.Name + "/"
 			}
 			f[prefix+"loss"] = sum.Loss / float64(sum.Seen)
 			f[prefix+"accuracy"] = float64(sum.Correct) / float64(sum.Seen)
 		}
 	}
-	first := r.Phases[0]
-	if rate, err := first.Schedule.At((r.state.Epoch+1)*first.steps()-1, first.steps()); err == nil && !first.Recalibrate {
+	p := r.Phases[first]
+	if rate, err := p.Schedule.At((r.state.Epoch+1)*p.steps()-1, p.steps()); err == nil && !p.Recalibrate {
 		f["learning_rate"] = rate
 	}
 	return f
 }
 
+// first is the first phase of the epoch in progress.
+func (r *run) first() int {
+	return max(0, slices.IndexFunc(r.Phases, func(p Phase) bool { return p.in(r.state.Epoch) }))
+}
+
 // Images returns the number of images that the whole job passes through the
 // network.
-func (j Job) Images() int64 {
+func (j Job) Images() int64 { return j.images(j.Epochs) }
+
+// images counts the images of the first epochs.
+func (j Job) images(epochs int) int64 {
 	n := 0
 	for _, p := range j.Phases {
-		n += p.images(p.steps())
+		images := p.images(p.steps())
+		for epoch := range epochs {
+			if p.in(epoch) {
+				n += images
+			}
+		}
 	}
-	return int64(n * j.Epochs)
+	return int64(n)
 }
 
 // images counts the images of a phase's first steps, over all terms.
@@ -428,21 +449,22 @@ func (p Phase) images(steps int) int {
 
 // progress describes the state in images.
 func (r *run) progress(kind event.Type) event.Event {
-	perEpoch, done := 0, 0
-	for i, p := range r.Phases {
-		perEpoch += p.images(p.steps())
-		if i < r.state.Phase {
-			done += p.images(p.steps())
-		} else if i == r.state.Phase {
-			done += p.images(r.state.Step)
+	done := r.images(r.state.Epoch)
+	for i, p := range r.Phases[:min(r.state.Phase+1, len(r.Phases))] {
+		switch {
+		case !p.in(r.state.Epoch):
+		case i < r.state.Phase:
+			done += int64(p.images(p.steps()))
+		default:
+			done += int64(p.images(r.state.Step))
 		}
 	}
 	e := event.Event{
 		Type: kind, Time: time.Now(), Stage: r.Stage, Unit: "images",
-		Done: int64(r.state.Epoch*perEpoch + done), Total: int64(r.Epochs * perEpoch),
+		Done: done, Total: r.Images(),
 		Epoch: min(r.state.Epoch+1, r.Epochs), Epochs: r.Epochs,
 	}
-	if sum := r.state.Sums[0]; sum.Seen > 0 {
+	if sum := r.sumAt(r.first(), 0); sum.Seen > 0 {
 		e.Values = map[string]float64{"loss": sum.Loss / float64(sum.Seen), "accuracy": float64(sum.Correct) / float64(sum.Seen)}
 	}
 	return e

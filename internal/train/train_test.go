@@ -545,3 +545,50 @@ func TestFiguresAndEvents(t *testing.T) {
 		return nil
 	})
 }
+
+// A phase may be part of some epochs only; its figures are then the epoch's.
+func TestPhaseOfSomeEpochs(t *testing.T) {
+	job := func() Job {
+		j := simple(8, 4)
+		last := j.Phases[0]
+		last.Name, last.From, last.Schedule.Rate = "last", 3, .001
+		j.Phases[0].To, j.Epochs = 2, 3
+		j.Phases = append(j.Phases, last)
+		return j
+	}
+	twoModels(t, func(from, m *nn.Model) error {
+		whole, log := job(), &recorder{}
+		whole.Events = log
+		want, out, err := outcome(m, from, whole)
+		if err != nil {
+			return err
+		}
+		first := job().Phases[0].Schedule.Rate
+		for i, rate := range []float64{first, first, .001} {
+			f := out.Epochs[i]
+			if got := slices.Sorted(maps.Keys(f)); !slices.Equal(got, []string{"accuracy", "learning_rate", "loss"}) {
+				t.Errorf("epoch %d has the figures %v", i+1, got)
+			}
+			if f["learning_rate"] != rate {
+				t.Errorf("epoch %d: learning rate %v, want %v", i+1, f["learning_rate"], rate)
+			}
+		}
+		last := log.events[len(log.events)-1]
+		if out.Images != 3*8 || last.Done != out.Images || last.Total != out.Images {
+			t.Errorf("%d images, last event %+v", out.Images, last)
+		}
+		resumed := job()
+		resumed.Model, resumed.CheckpointEvery = m, time.Hour
+		resumed.Checkpoint = filepath.Join(t.TempDir(), "checkpoint.safetensors")
+		if err := m.CopyFrom(from); err != nil {
+			return err
+		}
+		if _, err := Run(&stopping{context.Background(), 5}, resumed); !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("stopped in the last phase: %v", err)
+		}
+		if got, _, err := outcome(m, from, resumed); err != nil || got != want {
+			t.Errorf("the resumed training has other weights (%v)", err)
+		}
+		return nil
+	})
+}
