@@ -112,8 +112,9 @@ func (c *cleaning) announce(ctx context.Context, events event.Sink, r cordon.Rec
 	if r.Data.Sample > 0 && r.Data.Sample < train.Len() {
 		used = fmt.Sprintf("a sample of %d", r.Data.Sample)
 	}
-	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, unlearn (%s) %d epochs; into %s",
-		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate, r.Repair.Method, r.Repair.Epochs, c.out)
+	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, unlearn (%s) %d epochs, fine-tune %d; into %s",
+		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate,
+		r.Repair.Method, r.Repair.Epochs, r.Repair.FinetuneEpochs, c.out)
 	if _, err := os.Stat(filepath.Join(c.out, rundir.ManifestFile)); err == nil {
 		note(events, "%s holds a run already: it continues", c.out)
 		return nil
