@@ -17,6 +17,7 @@
 
 #include "cordon_engine.h"
 #include "ops/ops.h"
+#include "ops/product.h"
 
 struct cordon_scope {
   at::Device device = at::kCPU;
@@ -114,7 +115,10 @@ extern "C" {
 
 int32_t cordon_abi(void) { return CORDON_ENGINE_ABI; }
 const char* cordon_torch_version(void) { return TORCH_VERSION; }
-const char* cordon_build_info(void) { return "g++ " __VERSION__ ", libtorch " TORCH_VERSION; }
+const char* cordon_build_info(void) {
+  static const std::string info = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library();
+  return info.c_str();
+}
 
 const char* cordon_init(int32_t threads) {
   init_error.clear();

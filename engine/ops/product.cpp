@@ -64,6 +64,11 @@ Product& find(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
 
 }  // namespace
 
+std::string product_library() {
+  const dnnl_version_t* v = dnnl_version();
+  return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+}
+
 bool fast_products(at::ScalarType type) {
   if (type == at::kFloat) return true;
 #if defined(__x86_64__)
@@ -83,6 +88,8 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out)
 }
 
 #else  // ATen's products, for a libtorch whose BLAS is fast
+
+std::string product_library() { return "products by ATen"; }
 
 bool fast_products(at::ScalarType type) { return type == at::kFloat; }
 

@@ -4,7 +4,12 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <string>
+
 namespace cordon {
+
+// What computes the products, with its version.
+std::string product_library();
 
 // Whether products of this type are fast here: the build has oneDNN, and for
 // bfloat16 the processor its vectors.
