@@ -125,7 +125,7 @@ func TestEverySettingHasAnEffect(t *testing.T) {
 		"partial.frozen_fraction=0.5", "partial.frozen_unit=stages", "partial.frozen_init=base", "partial.frozen_norm=running",
 		"isolate.score_norm=running",
 		"repair.method=alternating", "repair.isolated_learning_rate=0.01", "repair.isolated_batch=4",
-		"repair.objective=ascent", "repair.bound=0.1", "repair.isolated_norm=batch",
+		"repair.objective=ascent", "repair.bound=0.1", "repair.retained_bound=0.1", "repair.isolated_norm=batch",
 		"repair.finetune_epochs=2", "repair.finetune_learning_rate=0.01",
 	)
 	requireAllKeys(t, changes, "data.size", "repair.score_epochs", "isolate.")

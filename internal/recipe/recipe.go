@@ -101,6 +101,9 @@ type Repair struct {
 	// Bound: a suspect stops counting once its loss exceeds Bound times the
 	// natural logarithm of the class count; 0 never stops.
 	Bound float64 `toml:"bound"`
+	// RetainedBound is the same for samples of D_c: what contradicts the rest so
+	// much is likely poison that the isolation missed.
+	RetainedBound float64 `toml:"retained_bound"`
 	// IsolatedNorm: batch norm normalises D_s with D_c in "shared" batches,
 	// with "batch" statistics of its own that stay out of the running ones,
 	// with the "running" statistics, or lets batches of its own "update" them.

@@ -45,7 +45,7 @@ func TestRecipeFiles(t *testing.T) {
 	}
 	want := Default()
 	want.Repair.Method, want.Repair.Objective = "alternating", "ascent"
-	want.Repair.Bound, want.Repair.IsolatedNorm = 0, "update"
+	want.Repair.Bound, want.Repair.RetainedBound, want.Repair.IsolatedNorm = 0, 0, "update"
 	want.Isolate.ScoreNorm, want.Repair.FinetuneEpochs = "running", 0
 	if paper != want {
 		t.Errorf("paper.toml is %+v, want %+v", paper, want)

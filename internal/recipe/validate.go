@@ -63,6 +63,7 @@ var ranges = map[string]interval{
 	"repair.isolated_learning_rate": {min: 0, max: 100},
 	"repair.isolated_batch":         {min: 2, max: 65536},
 	"repair.bound":                  {min: 0, max: 100},
+	"repair.retained_bound":         {min: 0, max: 100},
 	"repair.finetune_epochs":        {min: 0, max: 1e5},
 	"repair.finetune_learning_rate": {min: 0, max: 100},
 }

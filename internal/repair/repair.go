@@ -53,10 +53,18 @@ func finetuned(repair Repair) Repair {
 	}
 }
 
-// descent is the term that keeps the accuracy: cross-entropy on D_c.
+// descent is the term that keeps the accuracy: cross-entropy on D_c. Poison that
+// the isolation missed has a high loss once the trigger is unlearned; the bound
+// keeps it from teaching the trigger again.
 func descent(r recipe.Repair, t Task) train.Term {
-	return train.Term{Name: "retained", Indices: t.Retained, Batch: r.Batch, Weight: 1, Norm: torch.NormTrain}
+	return train.Term{
+		Name: "retained", Indices: t.Retained, Batch: r.Batch, Weight: 1, Norm: torch.NormTrain,
+		Bound: t.bound(r.RetainedBound),
+	}
 }
+
+// bound is a cross-entropy in units of that of a guess.
+func (t Task) bound(guesses float64) float64 { return guesses * math.Log(float64(t.Classes)) }
 
 // unlearn is the term that unlearns D_s, where a sample stops counting once its
 // cross-entropy exceeds the bound. "ascent" is eq. 3's −CE; its gradient is
@@ -65,7 +73,7 @@ func descent(r recipe.Repair, t Task) train.Term {
 func unlearn(r recipe.Repair, t Task, batch int, weight float64) train.Term {
 	term := train.Term{
 		Name: "isolated", Indices: t.Isolated, Batch: batch, Weight: -weight,
-		Bound: r.Bound * math.Log(float64(t.Classes)), Norm: norm(r.IsolatedNorm), Shared: r.IsolatedNorm == "shared",
+		Bound: t.bound(r.Bound), Norm: norm(r.IsolatedNorm), Shared: r.IsolatedNorm == "shared",
 	}
 	if r.Objective == "unlikelihood" {
 		term.Unlikely, term.Weight = true, weight
