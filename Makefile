@@ -58,8 +58,9 @@ parity: test-deps engine ## writes the fixtures anew with PyTorch and compares w
 	@mkdir -p build/parity
 	@/usr/bin/python3 tools/parity/nn.py build/parity
 	@/usr/bin/python3 tools/parity/train.py build/parity
+	@/usr/bin/python3 tools/parity/triggers.py build/parity
 	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
-		go test -count=1 -p 1 ./internal/torch ./internal/nn ./internal/train
+		go test -count=1 -p 1 ./attack ./internal/torch ./internal/nn ./internal/train
 
 bench: test-deps engine ## Go benchmarks, then training steps against PyTorch, interleaved
 	@data=$$(sh scripts/test-data.sh) && \

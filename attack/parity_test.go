@@ -2,16 +2,18 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 )
 
-// parityCase is one record of testdata/triggers.json, which
-// tools/parity/triggers.py computes with numpy.
+// parityCase is one record of triggers.json, in testdata or CORDON_FIXTURES,
+// which tools/parity/triggers.py computes with numpy.
 type parityCase struct {
 	Trigger                 string
 	Height, Width, Channels int
@@ -21,7 +23,8 @@ type parityCase struct {
 }
 
 func TestTriggersMatchNumpy(t *testing.T) {
-	data, err := os.ReadFile("testdata/triggers.json")
+	folder := cmp.Or(os.Getenv("CORDON_FIXTURES"), "testdata")
+	data, err := os.ReadFile(filepath.Join(folder, "triggers.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

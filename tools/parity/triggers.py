@@ -13,6 +13,7 @@ import colorsys
 import hashlib
 import json
 import pathlib
+import sys
 
 import numpy as np
 
@@ -104,8 +105,8 @@ def cases():
 
 def main():
     lines = ",\n".join(json.dumps(c) for c in cases())
-    root = pathlib.Path(__file__).resolve().parents[2]
-    (root / "attack/testdata/triggers.json").write_text("[\n" + lines + "\n]\n")
+    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "attack/testdata")
+    (folder / "triggers.json").write_text("[\n" + lines + "\n]\n")
 
 
 if __name__ == "__main__":
