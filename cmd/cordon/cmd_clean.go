@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,6 +89,7 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	if err := c.announce(ctx, term.events, r, train, test); err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // reading leaves more behind than the images take
 	result, err := cordon.Cleanse(ctx, cordon.Options{
 		Train: train, Test: test, Recipe: r, Dir: c.out,
 		Library: c.engine.library, Device: c.engine.device, Threads: c.engine.threads,
