@@ -9,6 +9,7 @@ export CGO_ENABLED := 0
 export GOMP_SPINCOUNT ?= 30000
 
 TORCH    ?=
+BUILT_ON := $(TORCH) $(wildcard /usr/include/dnnl.hpp)
 OUT      ?= bin
 FUZZTIME ?= 5m
 VERSION  := $(shell git describe --always --dirty --tags 2>/dev/null)
@@ -26,13 +27,13 @@ build: ## the program: bin/cordon
 	@echo "build: the program $(PROGRAM)"
 	@go build -trimpath -ldflags "-s -w $(if $(VERSION),-X cordon.Version=$(VERSION))" -o $(PROGRAM) ./cmd/cordon
 
-# Another TORCH than last time rebuilds everything. With TORCH the library only
+# Another TORCH than last time, or oneDNN come or gone, rebuilds everything. With TORCH the library only
 # works where that folder stays.
 engine: ## the engine library, beside the program (TORCH=DIR: another libtorch, OUT=DIR: another place)
 	@echo "engine: the library $(OUT)/libcordon_engine.so"
 	@mkdir -p $(OUT) build
-	@if [ "$$(cat build/engine-torch 2>/dev/null)" != "$(TORCH)" ]; then rm -rf build/obj $(LIBRARY); fi
-	@echo "$(TORCH)" >build/engine-torch
+	@if [ "$$(cat build/engine-torch 2>/dev/null)" != "$(BUILT_ON)" ]; then rm -rf build/obj $(LIBRARY); fi
+	@echo "$(BUILT_ON)" >build/engine-torch
 	@$(MAKE) --no-print-directory -C engine TORCH=$(TORCH) OUT=$(abspath $(OUT)) OBJDIR=$(abspath build/obj)
 
 deps: ## Debian packages that the build needs

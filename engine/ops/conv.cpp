@@ -219,7 +219,7 @@ struct Strided : torch::autograd::Function<Strided> {
 
 // What the functions above are written for. Everything else is ATen's.
 bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
-  if (x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
+  if (!have_products() || x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
   if (w.scalar_type() != at::kFloat) return false;
   if (x.numel() == 0 || w.numel() == 0 || x.size(1) != w.size(1) || w.size(2) != w.size(3)) return false;
@@ -233,8 +233,8 @@ bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padd
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   if (ours(x, w, stride, padding)) {
     Shape s(x, w, stride, padding);
-    // In fp32 then: ATen's bf16 convolution is slow there, and on 1×1 images wrong (NaN in its weight gradient).
-    if (x.scalar_type() == at::kBFloat16 && !fast_products(at::kBFloat16))
+    // In fp32 on processors without bf16 vectors: ATen's bf16 is slow there, and on 1×1 images wrong (NaN).
+    if (x.scalar_type() == at::kBFloat16 && !fast_bf16_products())
       return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
     if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
     if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);

@@ -1,6 +1,8 @@
 #include "product.h"
 
 #ifdef CORDON_ONEDNN
+#include <ATen/Parallel.h>
+
 #include <array>
 #include <dnnl.hpp>
 #include <map>
@@ -26,8 +28,18 @@ dnnl::memory::data_type type_of(at::ScalarType t) {
   return t == at::kFloat ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
+// Strides of a matrix; of a dimension of one element they can be anything, and
+// are made those of a dense one.
+std::array<int64_t, 2> strides(const at::Tensor& m) {
+  int64_t rows = m.size(0) == 1 ? m.size(1) * m.stride(1) : m.stride(0);
+  int64_t columns = m.size(1) == 1 ? (m.stride(0) == 1 ? m.size(0) : 1) : m.stride(1);
+  if (m.size(0) == 1 && m.size(1) == 1) rows = columns = 1;
+  return {rows, columns};
+}
+
 dnnl::memory::desc layout(const at::Tensor& m) {
-  return {{m.size(0), m.size(1)}, type_of(m.scalar_type()), {m.stride(0), m.stride(1)}};
+  auto s = strides(m);
+  return {{m.size(0), m.size(1)}, type_of(m.scalar_type()), {s[0], s[1]}};
 }
 
 dnnl::memory view(const dnnl::memory::desc& desc, const at::Tensor& m) { return {desc, cpu(), m.data_ptr()}; }
@@ -47,12 +59,11 @@ struct Product {
   dnnl::matmul matmul;
 };
 
-// All products are made on the engine's one thread.
 Product& find(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
-  static std::map<std::array<int64_t, 9>, Product> made;
-  std::array<int64_t, 9> key = {a.size(0),   a.size(1),   b.size(1),   a.stride(0),
-                                a.stride(1), b.stride(0), b.stride(1), (int64_t)a.scalar_type(),
-                                (int64_t)out};
+  static std::map<std::array<int64_t, 10>, Product> made;
+  auto sa = strides(a), sb = strides(b);
+  std::array<int64_t, 10> key = {a.size(0), a.size(1), b.size(1), sa[0], sa[1], sb[0], sb[1], (int64_t)a.scalar_type(),
+                                 (int64_t)out, at::get_num_threads()};  // a product keeps the threads it was made for
   auto it = made.find(key);
   if (it == made.end()) {
     Product p{layout(a), layout(b), {{a.size(0), b.size(1)}, type_of(out), {b.size(1), 1}}, {}};
@@ -69,10 +80,11 @@ std::string product_library() {
   return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
 }
 
-bool fast_products(at::ScalarType type) {
-  if (type == at::kFloat) return true;
+bool have_products() { return true; }
+
+bool fast_bf16_products() {
 #if defined(__x86_64__)
-  return type == at::kBFloat16 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 #else
   return false;
@@ -87,13 +99,15 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out)
   return c;
 }
 
-#else  // ATen's products, for a libtorch whose BLAS is fast
+#else
 
-std::string product_library() { return "products by ATen"; }
+std::string product_library() { return "no oneDNN"; }
 
-bool fast_products(at::ScalarType type) { return type == at::kFloat; }
+bool have_products() { return false; }
 
-at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) { return at::mm(a, b).to(out); }
+bool fast_bf16_products() { return false; }
+
+at::Tensor product(const at::Tensor&, const at::Tensor&, at::ScalarType) { TORCH_CHECK(false, "built without oneDNN"); }
 
 #endif
 

@@ -11,12 +11,15 @@ namespace cordon {
 // What computes the products, with its version.
 std::string product_library();
 
-// Whether products of this type are fast here: the build has oneDNN, and for
-// bfloat16 the processor its vectors.
-bool fast_products(at::ScalarType type);
+// Whether the build has oneDNN: without it convolutions are better left to ATen.
+bool have_products();
+
+// Whether the processor has the vectors for bfloat16 products.
+bool fast_bf16_products();
 
 // a (m × k) times b (k × n), both float or both bfloat16, as the type `out`. Of
-// each operand's strides one is 1: a transposed view costs nothing.
+// each operand's strides one is 1: a transposed view costs nothing. Only with
+// have_products, and on the engine's one thread.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out);
 
 }  // namespace cordon

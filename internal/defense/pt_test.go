@@ -15,6 +15,7 @@ import (
 	"cordon/dataset"
 	"cordon/internal/event"
 	"cordon/internal/recipe"
+	"cordon/internal/repair"
 	"cordon/internal/rundir"
 	"cordon/internal/torch"
 	"cordon/internal/torch/torchtest"
@@ -151,6 +152,9 @@ func TestRepairScoresEpochs(t *testing.T) {
 		err := e.Do(context.Background(), func() error { return errors.Join(saveBase(p), p.repair()) })
 		if err != nil {
 			t.Fatal(err)
+		}
+		if got, want := len(p.out.Stages[0].Epochs), repair.Epochs(r.Repair); got != want {
+			t.Fatalf("%d epochs, want %d", got, want)
 		}
 		for i, figures := range p.out.Stages[0].Epochs {
 			if _, known := figures["test_accuracy"]; known != scored {

@@ -60,7 +60,7 @@ func Default() Recipe {
 		},
 		Repair: Repair{
 			Method: "joint", Train: repair,
-			IsolatedLearningRate: 1e-4, IsolatedBatch: 6, Objective: "unlikelihood", Bound: 1, RetainedBound: 1, IsolatedNorm: "shared",
+			IsolatedLearningRate: 1e-4, IsolatedBatch: 64, Objective: "unlikelihood", Bound: 1, RetainedBound: 1, IsolatedNorm: "shared",
 			FinetuneEpochs: 1, FinetuneLearningRate: 1e-4,
 		},
 	}

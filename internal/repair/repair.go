@@ -20,7 +20,7 @@ type Task struct {
 	Classes            int
 }
 
-// Repair makes the phases of each epoch that lead from M_s to M_c.
+// Repair makes the phases that lead from M_s to M_c.
 type Repair func(r recipe.Repair, t Task) []train.Phase
 
 // New finds a repair by its name in a recipe.

@@ -1,6 +1,6 @@
 // Package train holds the one training loop of all methods.
 //
-// A training is a list of phases that are run through in every epoch; a phase
+// A training is a list of phases that are run through in every epoch, or in some; a phase
 // is SGD on a sum of terms; a term is the weighted mean cross-entropy of batches
 // drawn from some samples. Ordinary training is one phase with one term;
 // unlearning (the paper's eq. 3) adds a term of negative weight to a step, or a
@@ -39,7 +39,7 @@ type Term struct {
 	Shared bool
 }
 
-// Phase is a part of an epoch: one pass over the samples of its first term.
+// Phase is a part of epochs: one pass over the samples of its first term.
 type Phase struct {
 	Name     string
 	Terms    []Term

@@ -577,8 +577,8 @@ func TestPhaseOfSomeEpochs(t *testing.T) {
 		if out.Images != 3*8 || last.Done != out.Images || last.Total != out.Images {
 			t.Errorf("%d images, last event %+v", out.Images, last)
 		}
-		resumed := job()
-		resumed.Model, resumed.CheckpointEvery = m, time.Hour
+		resumed, log := job(), &recorder{}
+		resumed.Model, resumed.CheckpointEvery, resumed.Events = m, time.Hour, log
 		resumed.Checkpoint = filepath.Join(t.TempDir(), "checkpoint.safetensors")
 		if err := m.CopyFrom(from); err != nil {
 			return err
@@ -586,8 +586,13 @@ func TestPhaseOfSomeEpochs(t *testing.T) {
 		if _, err := Run(&stopping{context.Background(), 5}, resumed); !errors.Is(err, context.Canceled) {
 			return fmt.Errorf("stopped in the last phase: %v", err)
 		}
-		if got, _, err := outcome(m, from, resumed); err != nil || got != want {
-			t.Errorf("the resumed training has other weights (%v)", err)
+		got, again, err := outcome(m, from, resumed)
+		if err != nil || got != want || !reflect.DeepEqual(again.Epochs, out.Epochs) {
+			t.Errorf("the resumed training has other weights or figures (%v)", err)
+		}
+		at := slices.IndexFunc(log.events, func(e event.Event) bool { return e.Type == event.Resumed })
+		if at < 0 || log.events[at].Done != 2*8+4 {
+			t.Errorf("resumed at event %d of %+v, want 20 images done", at, log.events)
 		}
 		return nil
 	})
