@@ -129,6 +129,8 @@ const char* cordon_init(int32_t threads) {
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
     mallopt(M_TOP_PAD, 64 << 20);
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_MMAP_MAX, 0);
     at::set_num_threads(threads);
     omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
     at::globalContext().setDeterministicCuDNN(true);

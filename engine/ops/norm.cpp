@@ -7,6 +7,11 @@
 #include <cstdint>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "isa.h"
 #include "ops.h"
 
 namespace cordon {
@@ -17,17 +22,24 @@ using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
+// What a channel's values are normalised by: (x - mean) · scale + bias.
+struct Affine {
+  const float *mean, *scale, *bias;
+};
+
+// Where ReLU's sign is read from: nowhere (no ReLU), its output y, or x.
+enum class Gate { kNone, kOutput, kInput };
+
 // ---- Kernels, one set for every kind of processor ----
 
 template <class T>
 struct Kernels {
   void (*moments)(const T* x, int64_t rows, int64_t channels, float* mean, float* squares);
-  void (*normalize)(const T* x, const T* residual, T* y, int64_t rows, int64_t channels, const float* mean,
-                    const float* scale, const float* bias, bool relu);
-  void (*gradient_sums)(const T* dy, const T* y, const T* x, T* dz, int64_t rows, int64_t channels, const float* mean,
+  void (*normalize)(const T* x, const T* residual, T* y, int64_t rows, int64_t channels, const Affine&, bool relu);
+  void (*gradient_sums)(const T* dy, const T* y, const T* x, T* dz, int64_t rows, int64_t channels, const Affine&, Gate,
                         float* sums, float* dots);
-  void (*gradient)(const T* dy, const T* y, const T* x, T* dx, int64_t rows, int64_t channels, const float* mean,
-                   const float* scale, const float* slope, const float* offset);
+  void (*gradient)(const T* dy, const T* y, const T* x, T* dx, int64_t rows, int64_t channels, const Affine&, Gate,
+                   const float* slope, const float* offset);
 };
 
 #define CORDON_KERNELS basic
@@ -53,31 +65,40 @@ struct Kernels {
 #define CORDON_WIDTH 16
 #include "norm_kernels.inc"
 #undef CORDON_KERNELS
+#pragma GCC pop_options
+
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
+#define CORDON_KERNELS avx512_bf16
+#define CORDON_BF16
+#include "norm_kernels.inc"
+#undef CORDON_KERNELS
 #undef CORDON_WIDTH
+#undef CORDON_BF16
 #pragma GCC pop_options
 #endif
 
 template <class T>
 const Kernels<T>& best_kernels() {
 #ifdef CORDON_X86_KERNELS
-  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    return avx512::kernels<T>;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kernels<T>;
+  if (isa() >= Isa::kAvx512Bf16) return avx512_bf16::kernels<T>;
+  if (isa() >= Isa::kAvx512) return avx512::kernels<T>;
+  if (isa() >= Isa::kAvx2) return avx2::kernels<T>;
 #endif
   return basic::kernels<T>;
 }
 
 // ---- Work in blocks ----
 //
-// Rows are cut into blocks that fit a core's cache. The cut depends on the
-// shape alone and the blocks' sums are added in their order, in double: the
-// result is the same for any number of threads.
+// Rows are cut into blocks. The cut depends on the shape alone and the blocks'
+// sums are added in their order, in double: the result is the same for any
+// number of threads.
 
 struct Blocks {
   int64_t rows, channels, height, count;
 
   explicit Blocks(const at::Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {
-    height = std::max<int64_t>(1, (1 << 14) / channels);
+    height = std::max<int64_t>(1, (1 << 15) / channels);
     count = (rows + height - 1) / height;
   }
   int64_t size(int64_t block) const { return std::min(height, rows - block * height); }
@@ -125,44 +146,53 @@ struct Settings {
   bool relu;
 };
 
-// Fills mean and invstd (float) with what x is to be normalised by.
+// What x is normalised by; one float a channel each.
+struct Moments {
+  at::Tensor mean, invstd, scale;
+
+  explicit Moments(const at::Tensor& like) : mean(at::empty_like(like)), invstd(at::empty_like(like)), scale(at::empty_like(like)) {}
+  Moments(const at::Tensor& m, const at::Tensor& i, const at::Tensor& s) : mean(m), invstd(i), scale(s) {}
+  Affine affine(const at::Tensor& bias) const { return {data<float>(mean), data<float>(scale), data<float>(bias)}; }
+};
+
+// Takes the moments of x, or the running ones, and updates those.
 template <class T>
-void prepare(const at::Tensor& x, const Settings& s, const at::Tensor& mean, const at::Tensor& invstd) {
+Moments take_moments(const at::Tensor& x, const at::Tensor& weight, const Settings& s) {
+  Moments out(weight);
   int64_t c = x.size(1), n = x.numel() / c;
-  float *m = data<float>(mean), *inv = data<float>(invstd);
+  float *mean = data<float>(out.mean), *inv = data<float>(out.invstd), *scale = data<float>(out.scale);
   float *running_mean = data<float>(s.running_mean), *running_var = data<float>(s.running_var);
-  if (s.mode == NormRunning) {
-    for (int64_t i = 0; i < c; i++) {
-      m[i] = running_mean[i];
-      inv[i] = 1 / std::sqrt(running_var[i] + s.eps);
-    }
-    return;
-  }
+  const float* w = data<float>(weight);
   std::vector<double> means, variances;
-  statistics<T>(x, means, variances);
-  for (int64_t i = 0; i < c; i++) {
-    m[i] = means[i];
-    inv[i] = 1 / std::sqrt(variances[i] + s.eps);
+  if (s.mode == NormRunning) {
+    means.assign(running_mean, running_mean + c);
+    variances.assign(running_var, running_var + c);
+  } else {
+    statistics<T>(x, means, variances);
   }
-  if (s.mode != NormTrain) return;
+  for (int64_t i = 0; i < c; i++) {
+    mean[i] = means[i];
+    inv[i] = 1 / std::sqrt(variances[i] + s.eps);
+    scale[i] = w[i] * inv[i];
+  }
+  if (s.mode != NormTrain) return out;
   for (int64_t i = 0; i < c; i++) {
     running_mean[i] = (1 - s.momentum) * running_mean[i] + s.momentum * means[i];
     running_var[i] = (1 - s.momentum) * running_var[i] + s.momentum * variances[i] * n / (n - 1);
   }
+  return out;
 }
 
 template <class T>
-at::Tensor forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
-                   const at::Tensor& mean, const at::Tensor& invstd, bool relu) {
+at::Tensor normalized(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual, const Moments& m, bool relu) {
   Blocks blocks(x);
   auto y = at::empty(x.sizes(), x.options().memory_format(kLast));
-  auto scale = weight * invstd;
   const auto& kernels = best_kernels<T>();
   const T *in = data<T>(x), *res = data<T>(residual);
   T* out = data<T>(y);
+  auto affine = m.affine(bias);
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.normalize(in + at, res ? res + at : nullptr, out + at, rows, blocks.channels, data<float>(mean),
-                      data<float>(scale), data<float>(bias), relu);
+    kernels.normalize(in + at, res ? res + at : nullptr, out + at, rows, blocks.channels, affine, relu);
   });
   return y;
 }
@@ -171,24 +201,33 @@ struct Gradients {
   at::Tensor x, weight, bias, residual;
 };
 
-// y is undefined without ReLU, `constant` says that the statistics do not depend on x.
+// What backward works on. y is read only by Gate::kOutput; `constant` says that
+// the moments do not depend on x.
+struct Saved {
+  at::Tensor x, y, weight, bias;
+  Moments moments;
+  Gate gate;
+  bool constant;
+};
+
 template <class T>
-Gradients backward(const at::Tensor& grad, const at::Tensor& y, const at::Tensor& x, const at::Tensor& weight,
-                   const at::Tensor& mean, const at::Tensor& invstd, bool constant, bool needs_x, bool needs_residual) {
-  Blocks blocks(x);
+Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool needs_residual) {
+  Blocks blocks(s.x);
   int64_t c = blocks.channels;
   Gradients out;
-  out.weight = at::empty_like(weight);
-  out.bias = at::empty_like(weight);
+  out.weight = at::empty_like(s.weight);
+  out.bias = at::empty_like(s.weight);
   const auto& kernels = best_kernels<T>();
-  const T *dy = data<T>(grad), *mask = data<T>(y), *in = data<T>(x);
-  if (needs_residual) out.residual = y.defined() ? at::empty_like(grad) : grad;
-  T* dz = needs_residual && mask ? data<T>(out.residual) : nullptr;
+  const T *dy = data<T>(grad), *y = data<T>(s.y), *in = data<T>(s.x);
+  Gate gate = s.gate;
+  T* dz = nullptr;  // where the gradient before ReLU is wanted by itself
+  if (needs_residual) out.residual = gate == Gate::kNone ? grad : at::empty_like(grad);
+  if (needs_residual && gate != Gate::kNone) dz = data<T>(out.residual);
+  auto affine = s.moments.affine(s.bias);
 
   std::vector<float> sums(blocks.count * c), dots(blocks.count * c);
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.gradient_sums(dy + at, mask ? mask + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c,
-                          data<float>(mean), &sums[b * c], &dots[b * c]);
+    kernels.gradient_sums(dy + at, y + at, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, &sums[b * c], &dots[b * c]);
   });
   std::vector<double> sum(c), dot(c);
   for (int64_t b = 0; b < blocks.count; b++)
@@ -196,24 +235,22 @@ Gradients backward(const at::Tensor& grad, const at::Tensor& y, const at::Tensor
       sum[i] += sums[b * c + i];
       dot[i] += dots[b * c + i];
     }
-  std::vector<float> scale(c), slope(c), offset(c);
-  const float *w = data<float>(weight), *inv = data<float>(invstd);
+  std::vector<float> slope(c), offset(c);
+  const float* inv = data<float>(s.moments.invstd);
   for (int64_t i = 0; i < c; i++) {
     data<float>(out.bias)[i] = sum[i];
     data<float>(out.weight)[i] = dot[i] * inv[i];
-    scale[i] = w[i] * inv[i];
-    if (constant) continue;
-    slope[i] = -(double)scale[i] * inv[i] * inv[i] * dot[i] / blocks.rows;
-    offset[i] = -(double)scale[i] * sum[i] / blocks.rows;
+    if (s.constant) continue;
+    slope[i] = -(double)affine.scale[i] * inv[i] * inv[i] * dot[i] / blocks.rows;
+    offset[i] = -(double)affine.scale[i] * sum[i] / blocks.rows;
   }
   if (!needs_x) return out;
 
   out.x = at::empty_like(grad);
   T* dx = data<T>(out.x);
-  if (dz) dy = dz, mask = nullptr;
+  if (dz) dy = dz, gate = Gate::kNone;
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.gradient(dy + at, mask ? mask + at : nullptr, in + at, dx + at, rows, c, data<float>(mean), scale.data(),
-                     slope.data(), offset.data());
+    kernels.gradient(dy + at, y + at, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
   });
   return out;
 }
@@ -221,21 +258,22 @@ Gradients backward(const at::Tensor& grad, const at::Tensor& y, const at::Tensor
 struct BatchNorm : torch::autograd::Function<BatchNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             const at::Tensor& residual, const Settings& s) {
-    auto mean = at::empty_like(weight), invstd = at::empty_like(weight);
     bool full = x.scalar_type() == at::kFloat;
-    (full ? prepare<float> : prepare<uint16_t>)(x, s, mean, invstd);
-    auto y = (full ? cordon::forward<float> : cordon::forward<uint16_t>)(x, weight, bias, residual, mean, invstd, s.relu);
-    ctx->save_for_backward({x, weight, mean, invstd, s.relu ? y : at::Tensor()});
+    auto m = (full ? take_moments<float> : take_moments<uint16_t>)(x, weight, s);
+    auto y = (full ? normalized<float> : normalized<uint16_t>)(x, bias, residual, m, s.relu);
+    Gate gate = !s.relu ? Gate::kNone : residual.numel() > 0 ? Gate::kOutput : Gate::kInput;
+    ctx->save_for_backward({x, gate == Gate::kOutput ? y : at::Tensor(), weight, bias, m.mean, m.invstd, m.scale});
+    ctx->saved_data["gate"] = (int64_t)gate;
     ctx->saved_data["constant"] = s.mode == NormRunning;
     return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1], &mean = saved[2], &invstd = saved[3], &y = saved[4];
-    auto run = x.scalar_type() == at::kFloat ? cordon::backward<float> : cordon::backward<uint16_t>;
-    auto g = run(grads[0].contiguous(kLast), y, x, weight, mean, invstd, ctx->saved_data["constant"].toBool(),
-                 ctx->needs_input_grad(0), ctx->needs_input_grad(3));
+    auto v = ctx->get_saved_variables();
+    Saved s{v[0], v[1], v[2], v[3], Moments(v[4], v[5], v[6]), (Gate)ctx->saved_data["gate"].toInt(),
+            ctx->saved_data["constant"].toBool()};
+    auto run = s.x.scalar_type() == at::kFloat ? cordon::backward<float> : cordon::backward<uint16_t>;
+    auto g = run(grads[0].contiguous(kLast), s, ctx->needs_input_grad(0), ctx->needs_input_grad(3));
     return {g.x, g.weight, g.bias, g.residual, at::Tensor()};
   }
 };

@@ -1,5 +1,7 @@
 #include "product.h"
 
+#include "isa.h"
+
 #ifdef CORDON_ONEDNN
 #include <ATen/Parallel.h>
 
@@ -82,14 +84,7 @@ std::string product_library() {
 
 bool have_products() { return true; }
 
-bool fast_bf16_products() {
-#if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vl");
-#else
-  return false;
-#endif
-}
+bool fast_bf16_products() { return isa() >= Isa::kAvx512; }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
   auto& p = find(a, b, out);

@@ -3,7 +3,6 @@ package train
 import (
 	"context"
 	"flag"
-	"strings"
 	"testing"
 
 	"cordon/dataset"
@@ -14,63 +13,117 @@ import (
 	"cordon/internal/torch/torchtest"
 )
 
+// What the benchmarks time; tools/bench sets them.
 var (
-	benchArchs = flag.String("archs", "resnet18,resnet50", "networks that BenchmarkStep times")
-	benchBatch = flag.Int("batch", 128, "images in a step of BenchmarkStep")
-	benchSize  = flag.Int("size", 32, "height and width of its images")
+	benchArch  = flag.String("arch", "resnet50", "network")
+	benchStem  = flag.String("stem", nn.StemImageNet, "its stem")
+	benchBatch = flag.Int("batch", 128, "images in a step")
+	benchSize  = flag.Int("size", 32, "height and width of the images")
 )
 
 // BenchmarkStep times whole training steps as Run does them: batch, forward,
-// backward, optimiser. tools/parity/peer.py is the same step in PyTorch and
-// tools/bench.sh runs the two in turn.
+// backward, optimiser. tools/parity/peer.py is the same step in PyTorch.
 func BenchmarkStep(b *testing.B) {
-	for _, arch := range strings.Split(*benchArchs, ",") {
-		for _, precision := range []string{"fp32", "bf16"} {
-			b.Run(arch+"/"+precision, func(b *testing.B) {
-				torchtest.Run(b, func(e *torch.Engine) error { return benchmarkStep(b, e, arch, precision == "bf16") })
-			})
+	eachPrecision(b, func(b *testing.B, m *nn.Model, in Input) error {
+		return timed(b, func(steps int) error {
+			_, err := Run(context.Background(), benchJob(m, in, steps))
+			return err
+		})
+	})
+}
+
+// BenchmarkEvaluate times the forward pass and every sample's loss in
+// evaluation mode: peer.py --evaluate.
+func BenchmarkEvaluate(b *testing.B) {
+	eachPrecision(b, func(b *testing.B, m *nn.Model, in Input) error {
+		return timed(b, func(steps int) error {
+			_, err := Score(context.Background(), m, in, make([]int, steps**benchBatch), "bench", event.Discard)
+			return err
+		})
+	})
+}
+
+// BenchmarkPartial times the training step of M′, the first tenth of the layers
+// frozen. Its rate over BenchmarkStep's is what freezing gains.
+func BenchmarkPartial(b *testing.B) {
+	eachPrecision(b, func(b *testing.B, m *nn.Model, in Input) error {
+		if err := m.Freeze(.1, nn.UnitLayers, torch.NormTrain); err != nil {
+			return err
 		}
+		return timed(b, func(steps int) error {
+			_, err := Run(context.Background(), benchJob(m, in, steps))
+			return err
+		})
+	})
+}
+
+// BenchmarkBatch times the data path alone: samples by index, normalised.
+func BenchmarkBatch(b *testing.B) {
+	torchtest.Run(b, func(e *torch.Engine) error {
+		in, order := benchInput(*benchBatch, *benchSize), All(*benchBatch)
+		return timed(b, func(steps int) error {
+			for range steps {
+				s := e.NewScope(torch.ScopeOptions{})
+				in.batch(s, order)
+				s.Close()
+			}
+			return nil
+		})
+	})
+}
+
+// eachPrecision hands f a network in fp32 and in bf16. The engine is opened once:
+// the threads of a second one would take the first one's for competitors.
+func eachPrecision(b *testing.B, f func(*testing.B, *nn.Model, Input) error) {
+	e := torchtest.Open(b)
+	for _, precision := range []string{"fp32", "bf16"} {
+		b.Run(precision, func(b *testing.B) {
+			err := e.Do(context.Background(), func() error {
+				cfg := nn.Config{Arch: *benchArch, Stem: *benchStem, Classes: 10}
+				m, err := nn.New(e, cfg, torch.CPU, precision == "bf16", 0, "bench")
+				if err != nil {
+					return err
+				}
+				defer m.Close()
+				return f(b, m, benchInput(*benchBatch, *benchSize))
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }
 
-func benchmarkStep(b *testing.B, e *torch.Engine, arch string, bf16 bool) error {
-	const warmUp = 2
-	m, err := nn.New(e, nn.Config{Arch: arch, Stem: nn.StemImageNet, Classes: 10}, torch.CPU, bf16, 0, "bench")
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	job := benchJob(m, *benchBatch, *benchSize)
-	if _, err := Run(context.Background(), repeated(job, warmUp)); err != nil {
+// timed runs two steps to warm up and then b.N.
+func timed(b *testing.B, f func(steps int) error) error {
+	if err := f(2); err != nil {
 		return err
 	}
 	b.ResetTimer()
-	_, err = Run(context.Background(), repeated(job, b.N))
+	err := f(b.N)
 	b.ReportMetric(float64(b.N**benchBatch)/b.Elapsed().Seconds(), "images/s")
 	return err
 }
 
-// repeated makes one step an epoch.
-func repeated(job Job, steps int) Job {
-	job.Epochs = steps
-	return job
-}
-
-func benchJob(m *nn.Model, batch, size int) Job {
+func benchInput(images, size int) Input {
 	random := seed.Stream(0, "bench/images")
 	set := &dataset.Set{Classes: make([]string, 10), Height: size, Width: size, Channels: 3}
-	set.Pixels = make([]byte, batch*set.ImageBytes())
+	set.Pixels = make([]byte, images*set.ImageBytes())
 	for i := range set.Pixels {
 		set.Pixels[i] = byte(random.Uint32())
 	}
-	for i := range batch {
+	for i := range images {
 		set.Labels = append(set.Labels, int32(i%10))
 	}
+	return Input{Set: set, Mean: nn.ImageNetMean, Std: nn.ImageNetStd}
+}
+
+// benchJob makes one step an epoch.
+func benchJob(m *nn.Model, in Input, steps int) Job {
 	return Job{
-		Stage: "bench", Model: m, Events: event.Discard,
-		Input: Input{Set: set, Mean: nn.ImageNetMean, Std: nn.ImageNetStd},
+		Stage: "bench", Model: m, Events: event.Discard, Input: in, Epochs: steps,
 		Phases: []Phase{{
-			Name: "descend", Terms: []Term{{Name: "data", Indices: All(batch), Batch: batch, Weight: 1}},
+			Name: "descend", Terms: []Term{{Name: "data", Indices: All(in.Set.Len()), Batch: in.Set.Len(), Weight: 1}},
 			Schedule: Schedule{Name: "constant", Rate: .01}, SGD: torch.SGD{Momentum: .9, WeightDecay: 5e-4},
 		}},
 	}

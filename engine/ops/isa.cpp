@@ -1,0 +1,56 @@
+#include "isa.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace cordon {
+namespace {
+
+constexpr const char* kNames[] = {"basic", "avx2", "avx512", "avx512_bf16", "amx"};
+
+#if defined(__x86_64__)
+// Bits of cpuid that g++ 12 has no name for.
+bool has(unsigned leaf, unsigned subleaf, unsigned bit, bool edx) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d) && ((edx ? d : a) >> bit & 1);
+}
+#endif
+
+Isa detect() {
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (!avx2) return Isa::kBasic;
+  if (!(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
+    return Isa::kAvx2;
+  if (!has(7, 1, 5, false)) return Isa::kAvx512;                     // AVX512_BF16
+  return has(7, 0, 22, true) ? Isa::kAmx : Isa::kAvx512Bf16;  // AMX-BF16
+#else
+  return Isa::kBasic;
+#endif
+}
+
+Isa limited() {
+  Isa best = detect();
+  const char* name = std::getenv("CORDON_FORCE_ISA");
+  if (!name || !*name) return best;
+  for (int i = 0; i <= (int)Isa::kAmx; i++)
+    if (!std::strcmp(name, kNames[i])) return i < (int)best ? (Isa)i : best;
+  throw std::runtime_error(std::string("CORDON_FORCE_ISA=") + name + ": want basic, avx2, avx512, avx512_bf16 or amx");
+}
+
+}  // namespace
+
+Isa isa() {
+  static const Isa found = limited();
+  return found;
+}
+
+const char* isa_name() { return kNames[(int)isa()]; }
+
+}  // namespace cordon
