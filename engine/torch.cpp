@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "cordon_engine.h"
+#include "ops/isa.h"
 #include "ops/ops.h"
 #include "ops/product.h"
 
@@ -116,7 +117,7 @@ extern "C" {
 int32_t cordon_abi(void) { return CORDON_ENGINE_ABI; }
 const char* cordon_torch_version(void) { return TORCH_VERSION; }
 const char* cordon_build_info(void) {
-  static const std::string info = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library();
+  static const std::string info = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library() + ", " + cordon::isa_name();
   return info.c_str();
 }
 
@@ -125,6 +126,7 @@ const char* cordon_init(int32_t threads) {
   try {
     TORCH_CHECK(owner == std::thread::id(), "the engine is already open in this process");
     TORCH_CHECK(threads >= 1, "thread count must be at least 1, not ", threads);
+    cordon::isa();
     // glibc returns big blocks to the kernel at every free, and faults them in again.
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
@@ -270,8 +272,9 @@ cordon_tensor cordon_global_avg_pool(cordon_scope* s, cordon_tensor x) {
 
 cordon_tensor cordon_linear(cordon_scope* s, cordon_tensor x, cordon_tensor weight, cordon_tensor bias) {
   return made(s, "linear", [&] {
-    return at::linear(in_precision(s, get(x)), in_precision(s, get(weight)), in_precision(s, get(bias)))
-        .to(at::kFloat);
+    auto a = in_precision(s, get(x)), w = in_precision(s, get(weight)), b = in_precision(s, get(bias));
+    if (a.is_cpu() && !cordon::fast_bf16_products()) return at::linear(a.to(at::kFloat), w.to(at::kFloat), b.to(at::kFloat));
+    return at::linear(a, w, b).to(at::kFloat);
   });
 }
 

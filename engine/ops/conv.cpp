@@ -9,6 +9,7 @@
 
 #include <cstring>
 
+#include "isa.h"
 #include "ops.h"
 #include "product.h"
 
@@ -33,6 +34,11 @@ struct Shape {
   }
   int64_t pixels() const { return h * w; }
   int64_t out_pixels() const { return oh * ow; }
+  // The tap of the kernel that joins an input pixel with an output pixel, -1 where none does.
+  int64_t tap(int64_t in, int64_t out) const {
+    int64_t a = in / w - out / ow * stride + padding, b = in % w - out % ow * stride + padding;
+    return a >= 0 && a < k && b >= 0 && b < k ? a * k + b : -1;
+  }
 };
 
 // The pixels of an image as rows of channels.
@@ -87,34 +93,38 @@ struct Pointwise : torch::autograd::Function<Pointwise> {
 // With few pixels most taps of a kernel only ever meet padding. The product is
 // over (pixel, channel) on both sides, with the tap that joins two pixels.
 
-// Calls f(input pixel, output pixel, tap) for every pair of pixels; tap is -1 where none joins them.
-template <class F>
-void each_pair(const Shape& s, F f) {
-  for (int64_t o = 0; o < s.out_pixels(); o++)
-    for (int64_t i = 0; i < s.pixels(); i++) {
-      int64_t a = i / s.w - o / s.ow * s.stride + s.padding, b = i % s.w - o % s.ow * s.stride + s.padding;
-      bool inside = a >= 0 && a < s.k && b >= 0 && b < s.k;
-      f(i, o, inside ? a * s.k + b : -1);
-    }
+template <class T>
+CORDON_VECTORS void convert(const float* from, T* to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = from[i];
+}
+
+CORDON_VECTORS void add(const float* from, float* to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
 // (out pixel, co) × (in pixel, ci) from the kernel's co × tap × ci.
-at::Tensor widened(const Shape& s, const at::Tensor& weight) {
-  auto kernel = weight.contiguous(kLast);
-  auto wide = at::empty({s.out_pixels() * s.co, s.pixels() * s.ci}, kernel.options());
-  const float* w = kernel.data_ptr<float>();
-  float* out = wide.data_ptr<float>();
-  at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
-    each_pair(s, [&](int64_t i, int64_t o, int64_t tap) {
-      for (int64_t c = begin; c < end; c++) {
-        float* to = out + ((o * s.co + c) * s.pixels() + i) * s.ci;
+template <class T>
+void widen(const Shape& s, const float* kernel, T* wide) {
+  at::parallel_for(0, s.out_pixels() * s.co, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; r++)
+      for (int64_t i = 0; i < s.pixels(); i++) {
+        T* to = wide + (r * s.pixels() + i) * s.ci;
+        int64_t tap = s.tap(i, r / s.co);
         if (tap < 0)
-          std::memset(to, 0, s.ci * sizeof(float));
+          std::memset(to, 0, s.ci * sizeof(T));
         else
-          std::memcpy(to, w + (c * s.k * s.k + tap) * s.ci, s.ci * sizeof(float));
+          convert(kernel + (r % s.co * s.k * s.k + tap) * s.ci, to, s.ci);
       }
-    });
   });
+}
+
+at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type) {
+  auto kernel = weight.contiguous(kLast);
+  auto wide = at::empty({s.out_pixels() * s.co, s.pixels() * s.ci}, kernel.options().dtype(type));
+  if (type == at::kFloat)
+    widen(s, kernel.data_ptr<float>(), wide.data_ptr<float>());
+  else
+    widen(s, kernel.data_ptr<float>(), wide.data_ptr<at::BFloat16>());
   return wide;
 }
 
@@ -125,12 +135,10 @@ at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& li
   float* w = kernel.data_ptr<float>();
   at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c++)
-      each_pair(s, [&](int64_t i, int64_t o, int64_t tap) {
-        if (tap < 0) return;
-        const float* from = in + ((o * s.co + c) * s.pixels() + i) * s.ci;
-        float* to = w + (c * s.k * s.k + tap) * s.ci;
-        for (int64_t j = 0; j < s.ci; j++) to[j] += from[j];
-      });
+      for (int64_t o = 0; o < s.out_pixels(); o++)
+        for (int64_t i = 0; i < s.pixels(); i++)
+          if (int64_t tap = s.tap(i, o); tap >= 0)
+            add(in + ((o * s.co + c) * s.pixels() + i) * s.ci, w + (c * s.k * s.k + tap) * s.ci, s.ci);
   });
   return kernel;
 }
@@ -139,7 +147,7 @@ struct Dense : torch::autograd::Function<Dense> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
                             int64_t padding) {
     Shape s(x, weight, stride, padding);
-    auto wide = widened(s, weight).to(x.scalar_type());
+    auto wide = widened(s, weight, x.scalar_type());
     ctx->save_for_backward({x, weight, wide});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;

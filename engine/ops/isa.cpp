@@ -13,6 +13,8 @@ namespace cordon {
 namespace {
 
 constexpr const char* kNames[] = {"basic", "avx2", "avx512", "avx512_bf16", "amx"};
+// The same in oneDNN's words.
+constexpr const char* kOneDnn[] = {"SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_BF16", "AVX512_CORE_AMX"};
 
 #if defined(__x86_64__)
 // Bits of cpuid that g++ 12 has no name for.
@@ -40,7 +42,10 @@ Isa limited() {
   const char* name = std::getenv("CORDON_FORCE_ISA");
   if (!name || !*name) return best;
   for (int i = 0; i <= (int)Isa::kAmx; i++)
-    if (!std::strcmp(name, kNames[i])) return i < (int)best ? (Isa)i : best;
+    if (!std::strcmp(name, kNames[i])) {
+      setenv("DNNL_MAX_CPU_ISA", kOneDnn[i], 0);
+      return i < (int)best ? (Isa)i : best;
+    }
   throw std::runtime_error(std::string("CORDON_FORCE_ISA=") + name + ": want basic, avx2, avx512, avx512_bf16 or amx");
 }
 

@@ -1,20 +1,20 @@
 #include <ATen/Parallel.h>
 
+#include "isa.h"
 #include "ops.h"
 
 namespace cordon {
 namespace {
 
 // One pass over memory: read gradient, parameter and velocity, write the last two.
-void fused(float* p, float* v, const float* g, int64_t n, float rate, float momentum, float decay, bool nesterov) {
-  at::parallel_for(0, n, 1 << 15, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) {
-      float d = g[i] + decay * p[i];
-      float u = momentum * v[i] + d;
-      v[i] = u;
-      p[i] -= rate * (nesterov ? d + momentum * u : u);
-    }
-  });
+CORDON_VECTORS void fused(float* __restrict__ p, float* __restrict__ v, const float* __restrict__ g, int64_t n, float rate,
+                          float momentum, float decay, bool nesterov) {
+  for (int64_t i = 0; i < n; i++) {
+    float d = g[i] + decay * p[i];
+    float u = momentum * v[i] + d;
+    v[i] = u;
+    p[i] -= rate * (nesterov ? d + momentum * u : u);
+  }
 }
 
 bool same_layout(const at::Tensor& a, const at::Tensor& b) {
@@ -35,8 +35,10 @@ void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity
     grad.reset();
     if (momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v)) {
       if (!same_layout(p, g)) g = at::empty_like(p).copy_(g);
-      fused(p.data_ptr<float>(), v.data_ptr<float>(), g.data_ptr<float>(), p.numel(), (float)rate, (float)momentum,
-            (float)weight_decay, nesterov);
+      float *to = p.data_ptr<float>(), *speed = v.data_ptr<float>(), *slope = g.data_ptr<float>();
+      at::parallel_for(0, p.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+        fused(to + begin, speed + begin, slope + begin, end - begin, (float)rate, (float)momentum, (float)weight_decay, nesterov);
+      });
       continue;
     }
     if (weight_decay != 0) g = g.add(p, weight_decay);
