@@ -11,12 +11,16 @@ export GOMP_SPINCOUNT ?= 30000
 TORCH    ?=
 BUILT_ON := $(TORCH) $(wildcard /usr/include/dnnl.hpp)
 OUT      ?= bin
+ROUNDS   ?= 5
+ROWS     ?=
+PEERS    := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/cordon/peers
+PEER     ?= $(PEERS)/bin/python
 FUZZTIME ?= 5m
 VERSION  := $(shell git describe --always --dirty --tags 2>/dev/null)
 PROGRAM  := bin/cordon
 LIBRARY  := $(abspath $(OUT))/libcordon_engine.so
 
-.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity bench test-torch2 clean
+.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity bench bench-peers bench-go test-torch2 clean
 
 all: engine build ## the engine and the program
 
@@ -63,10 +67,17 @@ parity: test-deps engine ## writes the fixtures anew with PyTorch and compares w
 	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
 		go test -count=1 -p 1 ./attack ./internal/torch ./internal/nn ./internal/train
 
-bench: test-deps engine ## Go benchmarks, then training steps against PyTorch, interleaved
+bench: test-deps engine ## speed against the best PyTorch, into docs/results/cpu.md (ROWS="resnet50 data": only prints; ROUNDS)
+	@CORDON_ENGINE=$(LIBRARY) go run ./tools/cpubench -rounds $(ROUNDS) -newest $(PEER) \
+		$(if $(ROWS),-rows "$(ROWS)",-write docs/results/cpu.md)
+
+bench-peers: ## the newest PyTorch and torchvision for bench, about 3 GB in ~/.cache/cordon/peers
+	@sh scripts/install-deps.sh peers
+	@sh tools/cpubench/peers.sh $(PEERS)
+
+bench-go: test-deps engine ## Go benchmarks
 	@data=$$(sh scripts/test-data.sh) && \
 		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) go test -p 1 -run '^$$' -bench . -benchmem ./...
-	@CORDON_ENGINE=$(LIBRARY) sh tools/bench.sh
 
 fuzz: ## every parser's fuzz target, FUZZTIME each
 	@sh scripts/fuzz.sh $(FUZZTIME)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what cordon needs from Debian's or Ubuntu's packages, only what is
 # missing: "build" for the program, "test" also what its tests use, "torch2" what
-# the tests against the newest PyTorch use.
+# the tests against the newest PyTorch use, "peers" what benchmarks against it use.
 set -eu
 
 group=${1:-build}
@@ -22,6 +22,11 @@ if [ "$group" = torch2 ]; then
 	wanted="$wanted
 python3-venv:holds the newest PyTorch apart from the system's
 binutils:reads what that PyTorch links"
+fi
+if [ "$group" = peers ]; then
+	wanted="$wanted
+python3-venv:holds the newest PyTorch apart from the system's
+python3-dev:headers for what its compiler generates"
 fi
 
 have() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }

@@ -12,7 +12,12 @@ import (
 // open gives the engine for one test, or skips the test where there is none.
 func open(t *testing.T) *Engine {
 	t.Helper()
-	e, err := Open(Options{Threads: 2})
+	return openThreads(t, 2)
+}
+
+func openThreads(t testing.TB, threads int) *Engine {
+	t.Helper()
+	e, err := Open(Options{Threads: threads})
 	if errors.Is(err, ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
 		t.Skip(err)
 	}

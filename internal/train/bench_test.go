@@ -7,18 +7,21 @@ import (
 
 	"cordon/dataset"
 	"cordon/internal/event"
+	"cordon/internal/machine"
 	"cordon/internal/nn"
 	"cordon/internal/seed"
 	"cordon/internal/torch"
 	"cordon/internal/torch/torchtest"
 )
 
-// What the benchmarks time; tools/bench sets them.
+// What the benchmarks time; tools/cpubench sets them.
 var (
 	benchArch  = flag.String("arch", "resnet50", "network")
 	benchStem  = flag.String("stem", nn.StemImageNet, "its stem")
 	benchBatch = flag.Int("batch", 128, "images in a step")
 	benchSize  = flag.Int("size", 32, "height and width of the images")
+
+	benchThreads = flag.Int("threads", 0, "threads, 0 for one per processor")
 )
 
 // BenchmarkStep times whole training steps as Run does them: batch, forward,
@@ -59,23 +62,31 @@ func BenchmarkPartial(b *testing.B) {
 
 // BenchmarkBatch times the data path alone: samples by index, normalised.
 func BenchmarkBatch(b *testing.B) {
-	torchtest.Run(b, func(e *torch.Engine) error {
-		in, order := benchInput(*benchBatch, *benchSize), All(*benchBatch)
+	e := torchtest.OpenThreads(b, *benchThreads)
+	in, order := benchInput(*benchBatch, *benchSize), All(*benchBatch)
+	err := e.Do(context.Background(), func() error {
 		return timed(b, func(steps int) error {
 			for range steps {
-				s := e.NewScope(torch.ScopeOptions{})
+				s := e.NewScope(torch.ScopeOptions{Device: torch.CPU})
 				in.batch(s, order)
+				err := s.Err()
 				s.Close()
+				if err != nil {
+					return err
+				}
 			}
 			return nil
 		})
 	})
+	if err != nil {
+		b.Fatal(err)
+	}
 }
 
 // eachPrecision hands f a network in fp32 and in bf16. The engine is opened once:
 // the threads of a second one would take the first one's for competitors.
 func eachPrecision(b *testing.B, f func(*testing.B, *nn.Model, Input) error) {
-	e := torchtest.Open(b)
+	e := torchtest.OpenThreads(b, *benchThreads)
 	for _, precision := range []string{"fp32", "bf16"} {
 		b.Run(precision, func(b *testing.B) {
 			err := e.Do(context.Background(), func() error {
@@ -94,7 +105,8 @@ func eachPrecision(b *testing.B, f func(*testing.B, *nn.Model, Input) error) {
 	}
 }
 
-// timed runs two steps to warm up and then b.N.
+// timed runs two steps to warm up and then b.N. It reports the rate and the
+// process's peak of memory.
 func timed(b *testing.B, f func(steps int) error) error {
 	if err := f(2); err != nil {
 		return err
@@ -102,6 +114,7 @@ func timed(b *testing.B, f func(steps int) error) error {
 	b.ResetTimer()
 	err := f(b.N)
 	b.ReportMetric(float64(b.N**benchBatch)/b.Elapsed().Seconds(), "images/s")
+	b.ReportMetric(float64(machine.PeakResident()>>20), "MiB")
 	return err
 }
 

@@ -3,12 +3,12 @@
 
 Usage: peer.py ARCH BATCH SIZE fp32|bf16 [--stem imagenet|small] [--evaluate]
        [--format channels_last|contiguous] [--compile] [--steps 6]
-       [--warm-up 2] [--threads N] [--memory]
+       [--warm-up 2] [--threads N]
 
 The data set is uint8 in memory, as there; a step takes a batch by index,
 normalises it, and runs forward, backward and SGD with momentum. With --evaluate
 it is the forward pass and every sample's loss. bf16 is autocast, PyTorch's own
-way. Prints images per second; with --memory the process's peak in MiB after it.
+way. Prints images per second and the process's peak of memory.
 """
 
 import argparse
@@ -79,7 +79,6 @@ def arguments():
     p.add_argument("--steps", type=int, default=6)
     p.add_argument("--warm-up", type=int, default=2)
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    p.add_argument("--memory", action="store_true")
     return p.parse_args()
 
 
@@ -110,7 +109,7 @@ def main():
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        return float(loss)  # as a training loop that shows its loss
+        return loss.item()  # as a training loop that shows its loss
 
     step = evaluate if a.evaluate else train
     for _ in range(a.warm_up):
@@ -118,8 +117,9 @@ def main():
     began = time.perf_counter()
     for _ in range(a.steps):
         step()
-    print(f"{a.steps * a.batch / (time.perf_counter() - began):.2f}", end="")
-    print(f" {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}" if a.memory else "")
+    rate = a.steps * a.batch / (time.perf_counter() - began)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{rate:.2f} images/s {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,13 @@ import (
 // engine it skips the test, or fails it if CORDON_REQUIRE_ENGINE is set.
 func Open(t testing.TB) *torch.Engine {
 	t.Helper()
-	e := open(t)
+	return OpenThreads(t, 2)
+}
+
+// OpenThreads is Open with another number of threads, 0 for one per processor.
+func OpenThreads(t testing.TB, threads int) *torch.Engine {
+	t.Helper()
+	e := open(t, threads)
 	t.Cleanup(e.Close)
 	return e
 }
@@ -24,7 +30,7 @@ func Open(t testing.TB) *torch.Engine {
 // The engine is closed before Run returns, so that Run can be called again.
 func Run(t testing.TB, f func(e *torch.Engine) error) {
 	t.Helper()
-	e := open(t)
+	e := open(t, 2)
 	defer e.Close()
 	err := e.Do(context.Background(), func() error {
 		err := f(e)
@@ -38,9 +44,9 @@ func Run(t testing.TB, f func(e *torch.Engine) error) {
 	}
 }
 
-func open(t testing.TB) *torch.Engine {
+func open(t testing.TB, threads int) *torch.Engine {
 	t.Helper()
-	e, err := torch.Open(torch.Options{Threads: 2})
+	e, err := torch.Open(torch.Options{Threads: threads})
 	if errors.Is(err, torch.ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
 		t.Skip(err)
 	}
