@@ -52,6 +52,7 @@ int64_t cordon_live(void);                     /* tensors alive in all scopes */
 cordon_scope *cordon_scope_new(int32_t device, int32_t grad, int32_t bf16);
 void cordon_scope_close(cordon_scope *);
 const char *cordon_scope_error(const cordon_scope *); /* NULL while all is well */
+/* Moves a tensor, or the error of `from`, to another scope. */
 cordon_tensor cordon_keep(cordon_scope *from, cordon_tensor, cordon_scope *to);
 
 /* Data in and out. Host memory is row-major, whatever the tensor's layout. */

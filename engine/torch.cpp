@@ -179,7 +179,9 @@ cordon_tensor cordon_keep(cordon_scope* from, cordon_tensor t, cordon_scope* to)
     from->owned.erase(it);
     to->owned.push_back(t);
   });
-  return from->error.empty() ? t : 0;
+  if (from->error.empty()) return t;
+  if (to->error.empty()) to->error = from->error;
+  return 0;
 }
 
 cordon_tensor cordon_from_host(cordon_scope* s, const void* data, const int64_t* dims, int32_t ndim, int32_t dtype) {

@@ -218,6 +218,15 @@ type pass struct {
 	momentum float64
 }
 
+// scoped makes a part of the pass in a scope of its own: what it leaves behind is
+// freed at its end, unless it is needed for the backward pass.
+func (p *pass) scoped(part func(p *pass) torch.Tensor) torch.Tensor {
+	inner := *p
+	inner.Scope = p.model.engine.NewScope(p.Options())
+	defer inner.Close()
+	return inner.Keep(part(&inner), p.Scope)
+}
+
 // conv is a convolution without bias.
 type conv struct {
 	weight          *Param

@@ -107,6 +107,17 @@ func (a arch) block(b *builder, name string, in, width, stride int) (block, int)
 }
 
 func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
+	x = p.scoped(func(p *pass) torch.Tensor { return r.stem(p, x) })
+	for _, b := range r.blocks {
+		x = p.scoped(func(p *pass) torch.Tensor { return b.forward(p, x) })
+	}
+	if r.preact {
+		x = r.bn1.forward(p, x, torch.Tensor{}, true)
+	}
+	return r.fc.forward(p, p.GlobalAvgPool(x))
+}
+
+func (r *resnet) stem(p *pass, x torch.Tensor) torch.Tensor {
 	x = r.conv1.forward(p, x)
 	if !r.preact {
 		x = r.bn1.forward(p, x, torch.Tensor{}, true)
@@ -114,13 +125,7 @@ func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
 	if r.pool {
 		x = p.MaxPool2d(x, 3, 2, 1)
 	}
-	for _, b := range r.blocks {
-		x = b.forward(p, x)
-	}
-	if r.preact {
-		x = r.bn1.forward(p, x, torch.Tensor{}, true)
-	}
-	return r.fc.forward(p, p.GlobalAvgPool(x))
+	return x
 }
 
 // projection is the shortcut of a block whose input has another shape than its

@@ -93,7 +93,7 @@ func (s *Scope) Err() error {
 // Options returns what the scope was made with.
 func (s *Scope) Options() ScopeOptions { return s.opt }
 
-// Keep moves t to another scope and returns it.
+// Keep moves t to another scope and returns it. An error of s becomes the other's.
 func (s *Scope) Keep(t Tensor, to *Scope) Tensor {
 	return Tensor{s.lib.Keep(s.ptr, t.id, to.ptr)}
 }
