@@ -20,7 +20,7 @@ VERSION  := $(shell git describe --always --dirty --tags 2>/dev/null)
 PROGRAM  := bin/cordon
 LIBRARY  := $(abspath $(OUT))/libcordon_engine.so
 
-.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity bench bench-peers bench-go test-torch2 clean
+.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity test-ops bench bench-peers bench-go test-torch2 clean
 
 all: engine build ## the engine and the program
 
@@ -53,7 +53,11 @@ lint: ## gofmt, go vet, staticcheck
 	@go vet ./...
 	@go tool staticcheck ./...
 
-test: test-deps engine build lint ## everything needed to trust the build
+test-ops: test-deps ## the engine's own operators, with every kind of vectors that the processor has
+	@$(MAKE) --no-print-directory -C engine TORCH=$(TORCH) OUT=$(abspath build) OBJDIR=$(abspath build/obj) build-ops
+	@for isa in basic avx2 avx512 avx512_bf16 amx; do CORDON_FORCE_ISA=$$isa build/ops_test || exit 1; done
+
+test: test-deps engine build lint test-ops ## everything needed to trust the build
 	@data=$$(sh scripts/test-data.sh) && echo "test: go test ./..., data in $$data" && \
 		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
 		go test -timeout 15m -p 1 ./...
@@ -67,8 +71,8 @@ parity: test-deps engine ## writes the fixtures anew with PyTorch and compares w
 	@CORDON_FIXTURES=$(abspath build/parity) CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
 		go test -count=1 -p 1 ./attack ./internal/torch ./internal/nn ./internal/train
 
-bench: test-deps engine ## speed against the best PyTorch, into docs/results/cpu.md (ROWS="resnet50 data": only prints; ROUNDS)
-	@CORDON_ENGINE=$(LIBRARY) go run ./tools/cpubench -rounds $(ROUNDS) -newest $(PEER) \
+bench: test-deps engine ## speed against the best PyTorch, into docs/results/cpu.md (ROWS="resnet50 data": only prints; ROUNDS; EAGER=1: no compiled PyTorch)
+	@CORDON_ENGINE=$(LIBRARY) go run ./tools/cpubench -rounds $(ROUNDS) -newest $(PEER) $(if $(EAGER),-eager) \
 		$(if $(ROWS),-rows "$(ROWS)",-write docs/results/cpu.md)
 
 bench-peers: ## the newest PyTorch and torchvision for bench, about 3 GB in ~/.cache/cordon/peers

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string>
@@ -175,6 +176,11 @@ void test_sgd(bool nesterov) {
 }  // namespace
 
 int main() {
+  const char* wanted = std::getenv("CORDON_FORCE_ISA");
+  if (wanted && *wanted && std::strcmp(wanted, cordon::isa_name()) != 0) {
+    std::printf("%s: not on this processor\n", wanted);
+    return 0;
+  }
   std::printf("%s: ", cordon::isa_name());
   at::manual_seed(1);
   for (int threads : {1, 2}) {

@@ -43,7 +43,7 @@ type peer struct {
 	compiles bool   // has torch.compile
 }
 
-func examine(ctx context.Context, own programs, newest string) (examined, error) {
+func examine(ctx context.Context, own programs, newest peer) (examined, error) {
 	model, features := machine.CPU()
 	m := examined{processor: fmt.Sprintf("%s (%s)", model, strings.Join(features, " ")), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
 	switch {
@@ -73,10 +73,10 @@ func examine(ctx context.Context, own programs, newest string) (examined, error)
 }
 
 // findPeers asks both PyTorch for their versions.
-func (m *examined) findPeers(ctx context.Context, newest string) {
+func (m *examined) findPeers(ctx context.Context, newest peer) {
 	for _, p := range []peer{
 		{name: "Debian's PyTorch", python: debianPython},
-		{name: "PyPI's PyTorch", python: newest, compiles: true},
+		{name: "PyPI's PyTorch", python: newest.python, compiles: newest.compiles},
 	} {
 		if err := p.ask(ctx); err != nil {
 			say("%s is left out (make test-deps, make bench-peers): %v", p.name, err)

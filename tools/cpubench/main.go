@@ -22,17 +22,18 @@ func main() {
 	rounds := flag.Int("rounds", 5, "rounds for each line of the table")
 	keys := flag.String("rows", "", "only these rows: "+strings.Join(rowKeys(), ", "))
 	newest := flag.String("newest", "", "Python with the newest PyTorch and torchvision (make bench-peers)")
+	eager := flag.Bool("eager", false, "leave PyTorch's compiled variants out: they take most of the time")
 	file := flag.String("write", "", "put the table between the marks of this file")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *keys, *newest, *file); err != nil {
+	if err := run(ctx, *rounds, *keys, peer{python: *newest, compiles: !*eager}, *file); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds int, keys, newest, file string) error {
+func run(ctx context.Context, rounds int, keys string, newest peer, file string) error {
 	if rounds < 1 {
 		return fmt.Errorf("rounds must be at least 1, not %d", rounds)
 	}
