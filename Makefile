@@ -20,7 +20,7 @@ VERSION  := $(shell git describe --always --dirty --tags 2>/dev/null)
 PROGRAM  := bin/cordon
 LIBRARY  := $(abspath $(OUT))/libcordon_engine.so
 
-.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity test-ops bench bench-peers bench-go test-torch2 clean
+.PHONY: all help build engine deps test-deps test lint demo demo-full fuzz parity test-ops bench bench-peers bench-go curves test-torch2 clean
 
 all: engine build ## the engine and the program
 
@@ -82,6 +82,15 @@ bench-peers: ## the newest PyTorch and torchvision for bench, about 3 GB in ~/.c
 bench-go: test-deps engine ## Go benchmarks
 	@data=$$(sh scripts/test-data.sh) && \
 		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) go test -p 1 -run '^$$' -bench . -benchmem ./...
+
+curves: test-deps engine ## about 25 minutes: three epochs on CIFAR-10 with cordon's operators and with ATen's convolutions
+	@$(MAKE) --no-print-directory -C engine TORCH=$(TORCH) ONEDNN= OUT=$(abspath build/aten)
+	@data=$$(sh scripts/test-data.sh)/cifar10 && go test -c -o build/train.test ./internal/train && \
+		for library in $(LIBRARY) $(abspath build/aten)/libcordon_engine.so; do \
+			echo "curves: $$library"; \
+			CORDON_ENGINE=$$library CORDON_REQUIRE_ENGINE=1 build/train.test -test.v -test.run TestCurves -arch resnet18 \
+				-curves $$data -curves-seed $(or $(SEED),0) || exit 1; \
+		done
 
 fuzz: ## every parser's fuzz target, FUZZTIME each
 	@sh scripts/fuzz.sh $(FUZZTIME)
