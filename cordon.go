@@ -107,7 +107,7 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	if opt.Recipe.Model.Precision == "auto" {
-		opt.Recipe.Model.Precision = fastest(device)
+		opt.Recipe.Model.Precision = AutoPrecision(device.String())
 	}
 	c := &cleansing{Options: opt, info: engine.Info(), device: device, started: time.Now()}
 	c.set, c.positions = train.Sample(opt.Train, opt.Recipe)
@@ -138,11 +138,12 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 	return c.write(out)
 }
 
-// fastest is the precision that a device trains fastest in: bf16 on GPUs and on
-// processors that multiply it in hardware.
-func fastest(device torch.Device) string {
+// AutoPrecision is what precision "auto" means on a device (cpu, cuda, cuda:N): the
+// one that trains fastest, bf16 on GPUs and on processors that multiply it in
+// hardware, else fp32.
+func AutoPrecision(device string) string {
 	_, features := machine.CPU()
-	if device != torch.CPU || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
+	if device != torch.CPU.String() || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
 		return "bf16"
 	}
 	return "fp32"

@@ -42,6 +42,7 @@ func (r *recipeFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.file, "recipe", "", "recipe `file` (TOML); what it does not name keeps its default")
 	f.StringArrayVar(&r.settings, "set", nil, "change one `setting`, such as base.epochs=5; can be repeated")
 	f.Uint64("seed", 0, "all randomness derives from it; the same as --set seed=N")
+	f.String("precision", "auto", "auto, fp32 or bf16; the same as --set model.precision=P. cordon doctor says what auto is")
 	f.Int("size", 0, "resize images to `N` × N pixels; the same as --set data.size=N")
 }
 
@@ -55,7 +56,7 @@ func (r *recipeFlags) resolve(cmd *cobra.Command) (cordon.Recipe, error) {
 		}
 	}
 	settings := r.settings
-	for flag, key := range map[string]string{"seed": "seed", "size": "data.size"} {
+	for flag, key := range map[string]string{"seed": "seed", "size": "data.size", "precision": "model.precision"} {
 		if f := cmd.Flags().Lookup(flag); f.Changed {
 			settings = append(settings, key+"="+f.Value.String())
 		}
