@@ -15,6 +15,7 @@ func Attacks() []attack.Attack {
 		attack.DefaultBadNets(),
 		attack.DefaultBlend(),
 		attack.DefaultSIG(),
+		attack.DefaultWaNet(),
 	}
 }
 

@@ -24,6 +24,7 @@ func TestAttackVariants(t *testing.T) {
 		{Name: "badnets", Params: map[string]string{"size": "1", "corner": "bottom-left", "pattern": "square"}},
 		{Name: "blend", Params: map[string]string{"alpha": "0.1", "pattern": "noise", "seed": "18446744073709551615"}},
 		{Name: "sig", Params: map[string]string{"delta": "20.5", "frequency": "3"}},
+		{Name: "wanet", Params: map[string]string{"grid": "8", "strength": "2", "rescale": "0.9", "noise": "1", "seed": "3"}},
 	} {
 		t.Run(spec.Name, func(t *testing.T) {
 			a, err := catalog.AttackFromSpec(spec)
@@ -43,7 +44,7 @@ func TestAttackErrors(t *testing.T) {
 		spec attack.Spec
 		want string // what the error must say
 	}{
-		{attack.Spec{Name: "badnet"}, "badnets, blend, sig"},
+		{attack.Spec{Name: "badnet"}, "badnets, blend, sig, wanet"},
 		{attack.Spec{Name: "sig", Params: map[string]string{"alpha": ".2"}}, "delta, frequency"},
 		{attack.Spec{Name: "sig", Params: map[string]string{"frequency": "six"}}, `frequency="six"`},
 		{attack.Spec{Name: "sig", Params: map[string]string{"delta": "NaN"}}, "delta"},
@@ -52,6 +53,10 @@ func TestAttackErrors(t *testing.T) {
 		{attack.Spec{Name: "blend", Params: map[string]string{"pattern": "stripes"}}, "blocks, noise"},
 		{attack.Spec{Name: "badnets", Params: map[string]string{"corner": "left"}}, "bottom-right"},
 		{attack.Spec{Name: "badnets", Params: map[string]string{"size": "0"}}, "size"},
+		{attack.Spec{Name: "wanet", Params: map[string]string{"grid": "1"}}, "2 to 64"},
+		{attack.Spec{Name: "wanet", Params: map[string]string{"strength": "0"}}, "strength"},
+		{attack.Spec{Name: "wanet", Params: map[string]string{"rescale": "NaN"}}, "rescale"},
+		{attack.Spec{Name: "wanet", Params: map[string]string{"noise": "-1"}}, "noise"},
 	} {
 		if _, err := catalog.AttackFromSpec(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v: error %v, want one with %q", c.spec, err, c.want)
