@@ -9,59 +9,69 @@ import (
 	"cordon/attack"
 	"cordon/attack/attacktest"
 	"cordon/dataset"
+	"cordon/internal/catalog"
 )
 
-// TestTruthOfFolder poisons a folder set, which is read back in another order,
-// and finds every poisoned sample where the truth says.
-func TestTruthOfFolder(t *testing.T) {
+// TestCopyIsThePlanApplied writes poisoned sets in every format and finds in
+// them, sample by sample, what the plan makes of the source in memory. A folder
+// is read back in another order; the truth names both positions.
+func TestCopyIsThePlanApplied(t *testing.T) {
 	ctx := context.Background()
-	source := attacktest.Set(attack.Shape{Height: 16, Width: 16, Channels: 3}, 40)
-	source.Format = "folder"
-	a := attack.DefaultBadNets()
-	trigger, err := a.Trigger(attack.ShapeOf(source))
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := attack.NewPlan(source, attack.PlanOptions{Rate: .2, Target: 3, Mode: attack.DirtyLabel})
-	if err != nil {
-		t.Fatal(err)
-	}
-	poisoned, err := attack.Apply(ctx, source, plan, trigger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "poisoned")
-	written, err := dataset.Write(ctx, dir, poisoned, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	truth, err := attack.NewTruth(source, plan, a)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := truth.Remap(func(old int) int { return written.Index[old] }); err != nil {
-		t.Fatal(err)
-	}
-	back, err := dataset.Open(ctx, dir, dataset.Train, dataset.Options{Size: 16})
-	if err != nil {
-		t.Fatal(err)
-	}
-	oldIndex := map[int]int{}
-	for _, i := range plan.Indices {
-		oldIndex[written.Index[i]] = i
-	}
-	moved := false
-	for _, c := range truth.Changed {
-		i, ok := oldIndex[c.Index]
-		if !ok || !bytes.Equal(back.Image(c.Index), poisoned.Image(i)) || back.Labels[c.Index] != 3 {
-			t.Errorf("sample %d read back is not the poisoned sample %d", c.Index, i)
+	for _, c := range []struct {
+		format string
+		shape  attack.Shape
+		moves  bool
+	}{
+		{"idx", grey, false},
+		{"folder", attack.Shape{Height: 16, Width: 16, Channels: 3}, true},
+	} {
+		source := attacktest.Set(c.shape, 40)
+		source.Format = c.format
+		parts := []attack.Part{
+			with(part(attack.DirtyLabel, 3, .2), func(p *attack.Part) { p.CoverRate = .1 }),
+			part(attack.AllToAll, -1, .1), noise(.1),
 		}
-		if c.Label != source.Labels[i] {
-			t.Errorf("sample %d had label %d, the truth says %d", c.Index, source.Labels[i], c.Label)
+		planned, err := attack.Plan(source, 1, parts)
+		if err != nil {
+			t.Fatal(err)
 		}
-		moved = moved || c.Index != i
-	}
-	if !moved {
-		t.Error("the order did not change, so nothing was tested")
+		inMemory, err := planned.Apply(ctx, source, catalog.AttackFromSpec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "poisoned")
+		written, err := dataset.Write(ctx, dir, inMemory, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := planned.Remap(func(old int) int { return written.Index[old] }); err != nil {
+			t.Fatal(err)
+		}
+		back, err := dataset.Open(ctx, dir, dataset.Train, dataset.Options{Size: c.shape.Height})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, at := range written.Index {
+			if !bytes.Equal(back.Image(at), inMemory.Image(i)) || back.Labels[at] != inMemory.Labels[i] {
+				t.Errorf("%s: sample %d differs on disk and in memory", c.format, i)
+			}
+		}
+		moved := false
+		for _, s := range planned.Changed {
+			if written.Index[s.Source] != s.Index || back.Labels[s.Index] != s.Given || source.Labels[s.Source] != s.Label {
+				t.Errorf("%s: the truth about %+v is not what was written", c.format, s)
+			}
+			moved = moved || s.Index != s.Source
+		}
+		if moved != c.moves {
+			t.Errorf("%s: order changed: %v, so the test is not the one meant", c.format, moved)
+		}
+		again, err := planned.Apply(ctx, source, catalog.AttackFromSpec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again.Pixels, inMemory.Pixels) {
+			t.Errorf("%s: the truth of the copy does not make the same pixels", c.format)
+		}
 	}
 }

@@ -5,49 +5,100 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
 	"io"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/basicfont"
+	"golang.org/x/image/math/fixed"
 
 	"cordon/dataset"
 )
 
 const (
-	previewSide = 112 // images smaller than this are enlarged, in pixels
-	previewGap  = 4   // between images, in pixels
-	previewGain = 8   // differences are shown this much larger
-	previewMost = 64  // columns
+	previewSide  = 96 // images smaller than this are enlarged, in pixels
+	previewGap   = 4  // between images, in pixels
+	previewTitle = 16 // height of a line of text, in pixels
+	previewGain  = 8  // differences are shown this much larger
+	previewRow   = 4  // samples side by side
+	previewMost  = 12 // samples of one kind
 )
 
-// Preview writes a PNG of up to n poisoned samples, 1 ≤ n ≤ 64, spread evenly
-// over the plan, one a column: above the clean image, below it the poisoned
-// one, at the bottom their difference, eight times amplified around grey. Small
-// images are enlarged by whole factors without smoothing. clean and poisoned
-// are Apply's input and output; a plan without samples is an error.
-func Preview(w io.Writer, clean, poisoned *dataset.Set, plan *Plan, n int) error {
-	if n < 1 || n > previewMost {
-		return fmt.Errorf("preview of %d samples: must be 1 to %d", n, previewMost)
+// Preview writes a PNG of changed samples, each as three images side by side:
+// clean, poisoned, and their difference, eight times amplified around grey.
+// Samples of one part and role stand under their title, spread evenly over the
+// set: up to twelve where there is one kind, up to four of each where there are
+// several. Small images are enlarged by whole factors without smoothing. clean
+// and poisoned are Apply's input and output; a truth that changes nothing is an
+// error.
+func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
+	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.Samples || poisoned.Len() != t.Samples {
+		return errors.New("preview: the clean or the poisoned set is not the one of the truth")
 	}
-	if len(plan.Indices) == 0 {
-		return errors.New("preview: no sample is poisoned")
+	bands := t.bands()
+	if len(bands) == 0 {
+		return errors.New("preview: no sample is changed")
 	}
-	if ShapeOf(clean) != ShapeOf(poisoned) || clean.Len() != poisoned.Len() {
-		return errors.New("preview: the clean and the poisoned set differ in size")
-	}
-	if err := plan.check(clean); err != nil {
-		return fmt.Errorf("preview: %w", err)
-	}
-	g := newGrid(ShapeOf(clean), min(n, len(plan.Indices)), 3)
-	for column := range g.columns {
-		i := plan.Indices[column*len(plan.Indices)/g.columns]
-		before, after := clean.Image(i), poisoned.Image(i)
-		g.draw(column, 0, before)
-		g.draw(column, 1, after)
-		g.draw(column, 2, amplified(before, after))
+	g := newGrid(t.Shape, bands)
+	for _, b := range bands {
+		g.title(b.title)
+		for k, i := range b.samples {
+			before, after := clean.Image(i), poisoned.Image(i)
+			column := k % previewRow * 3
+			g.draw(column, before)
+			g.draw(column+1, after)
+			g.draw(column+2, amplified(before, after))
+			if k%previewRow == previewRow-1 || k == len(b.samples)-1 {
+				g.top += t.Shape.Height*g.scale + previewGap
+			}
+		}
 	}
 	if err := png.Encode(w, g.canvas); err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}
 	return nil
+}
+
+// band is what the preview shows of one part and role.
+type band struct {
+	title   string
+	samples []int // positions in the source
+}
+
+// bands chooses the samples that are shown.
+func (t *Truth) bands() []band {
+	var all []band
+	for k, p := range t.Parts {
+		for _, role := range roles() {
+			if samples := t.sources(k, role); len(samples) > 0 {
+				all = append(all, band{fmt.Sprintf("%s: %s", role, p.Describe(t.Classes)), samples})
+			}
+		}
+	}
+	most := previewMost
+	if len(all) > 1 {
+		most = previewRow
+	}
+	for i, b := range all {
+		shown := make([]int, min(most, len(b.samples)))
+		for j := range shown {
+			shown[j] = b.samples[j*len(b.samples)/len(shown)]
+		}
+		all[i].samples = shown
+	}
+	return all
+}
+
+// sources lists where the samples of a part and role are in the source.
+func (t *Truth) sources(part int, role Role) []int {
+	var sources []int
+	for _, c := range t.Changed {
+		if c.Part == part && c.Role == role {
+			sources = append(sources, c.Source)
+		}
+	}
+	return sources
 }
 
 // amplified shows the change of each sample around grey.
@@ -59,34 +110,43 @@ func amplified(before, after []byte) []byte {
 	return out
 }
 
-// grid lays out images of one shape in columns and rows on white.
+// grid lays out images of one shape in rows on white.
 type grid struct {
-	shape   Shape
-	columns int
-	scale   int // pixels per pixel
-	canvas  *image.RGBA
+	shape  Shape
+	scale  int // pixels per pixel
+	top    int // where the next row begins
+	canvas *image.RGBA
 }
 
-func newGrid(shape Shape, columns, rows int) *grid {
-	g := &grid{shape: shape, columns: columns}
+func newGrid(shape Shape, bands []band) *grid {
+	g := &grid{shape: shape, top: previewGap}
 	g.scale = max(1, (previewSide+shape.Width-1)/shape.Width)
-	width := columns*(shape.Width*g.scale+previewGap) + previewGap
-	height := rows*(shape.Height*g.scale+previewGap) + previewGap
-	g.canvas = image.NewRGBA(image.Rect(0, 0, width, height))
-	for i := range g.canvas.Pix {
-		g.canvas.Pix[i] = 255
+	columns, height := 0, previewGap
+	for _, b := range bands {
+		rows := (len(b.samples) + previewRow - 1) / previewRow
+		height += previewTitle + rows*(shape.Height*g.scale+previewGap)
+		columns = max(columns, 3*min(len(b.samples), previewRow))
 	}
+	g.canvas = image.NewRGBA(image.Rect(0, 0, columns*(shape.Width*g.scale+previewGap)+previewGap, height))
+	draw.Draw(g.canvas, g.canvas.Bounds(), image.White, image.Point{}, draw.Src)
 	return g
 }
 
-// draw paints one image, enlarged to its nearest neighbour.
-func (g *grid) draw(column, row int, pixels []byte) {
+// title writes a line of text and moves below it.
+func (g *grid) title(text string) {
+	d := font.Drawer{Dst: g.canvas, Src: image.Black, Face: basicfont.Face7x13}
+	d.Dot = fixed.P(previewGap, g.top+basicfont.Face7x13.Ascent)
+	d.DrawString(text)
+	g.top += previewTitle
+}
+
+// draw paints one image into the row, enlarged to its nearest neighbour.
+func (g *grid) draw(column int, pixels []byte) {
 	left := previewGap + column*(g.shape.Width*g.scale+previewGap)
-	top := previewGap + row*(g.shape.Height*g.scale+previewGap)
 	for y := range g.shape.Height * g.scale {
 		for x := range g.shape.Width * g.scale {
 			at := (y/g.scale*g.shape.Width + x/g.scale) * g.shape.Channels
-			g.canvas.SetRGBA(left+x, top+y, rgba(pixels[at:at+g.shape.Channels]))
+			g.canvas.SetRGBA(left+x, g.top+y, rgba(pixels[at:at+g.shape.Channels]))
 		}
 	}
 }

@@ -159,6 +159,7 @@ func TestWriteHTMLOddRuns(t *testing.T) {
 			v.Set.Pixels = v.Set.Pixels[:syntheticSamples*v.Set.ImageBytes()]
 		},
 		"targets": func(r *Report, _ *Evidence) { r.Truth.Target = -1 },
+		"parts":   func(r *Report, v *Evidence) { withParts(r, *v) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, v := synthetic()

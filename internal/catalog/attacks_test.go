@@ -12,7 +12,18 @@ import (
 
 func TestAttacks(t *testing.T) {
 	for _, a := range catalog.Attacks() {
-		t.Run(a.Name(), func(t *testing.T) { attacktest.Run(t, a) })
+		t.Run(a.Name(), func(t *testing.T) { attacktest.Run(t, fresh(t, attack.SpecOf(a))) })
+	}
+}
+
+// fresh makes the attack of a spec, whatever the shape.
+func fresh(t *testing.T, spec attack.Spec) attacktest.Make {
+	return func(attack.Shape) attack.Attack {
+		a, err := catalog.AttackFromSpec(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
 	}
 }
 
@@ -34,7 +45,7 @@ func TestAttackVariants(t *testing.T) {
 			if got := attack.SpecOf(a); !reflect.DeepEqual(got, spec) {
 				t.Errorf("spec became %v, want %v", got, spec)
 			}
-			attacktest.Run(t, a)
+			attacktest.Run(t, fresh(t, spec))
 		})
 	}
 }
@@ -44,7 +55,7 @@ func TestAttackErrors(t *testing.T) {
 		spec attack.Spec
 		want string // what the error must say
 	}{
-		{attack.Spec{Name: "badnet"}, "badnets, blend, sig, wanet"},
+		{attack.Spec{Name: "badnet"}, "badnets, blend, sig, wanet, none"},
 		{attack.Spec{Name: "sig", Params: map[string]string{"alpha": ".2"}}, "delta, frequency"},
 		{attack.Spec{Name: "sig", Params: map[string]string{"frequency": "six"}}, `frequency="six"`},
 		{attack.Spec{Name: "sig", Params: map[string]string{"delta": "NaN"}}, "delta"},
