@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 )
 
@@ -67,15 +67,20 @@ func (c parityCase) run(t *testing.T) []byte {
 }
 
 func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
-	if c.Trigger == "blend" { // of a formula's pattern: numpy cannot draw ours
-		alpha, err := strconv.ParseFloat(c.Params["alpha"], 64)
-		if err != nil {
-			t.Fatal(err)
+	params := map[string]string{}
+	maps.Copy(params, c.Params)
+	switch c.Trigger { // numpy cannot draw our patterns: both take a formula's
+	case "blend":
+		params["pattern"], params["image"] = "image", picture(t, shape, formula(shape, 91, 40), opaque)
+	case "custom":
+		params["image"] = picture(t, shape, formula(shape, 91, 40), func(i int) byte { return byte(i*7 + 3) })
+		if params["mask"] == "formula" {
+			mask := Shape{shape.Height, shape.Width, 1}
+			params["mask"] = picture(t, mask, formula(mask, 53, 9), opaque)
 		}
-		return blend{shape, alpha, formula(shape, 91, 40)}
 	}
-	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG()}[c.Trigger]
-	if err := Configure(a, c.Params); err != nil {
+	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
+	if err := Configure(a, params); err != nil {
 		t.Fatal(err)
 	}
 	trigger, err := a.Trigger(shape)

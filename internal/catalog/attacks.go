@@ -16,6 +16,7 @@ func Attacks() []attack.Attack {
 		attack.DefaultBlend(),
 		attack.DefaultSIG(),
 		attack.DefaultWaNet(),
+		attack.DefaultCustom(),
 		attack.DefaultNone(),
 	}
 }

@@ -23,13 +23,13 @@ except ImportError:  # only a second opinion on warping
     torch = None
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3), (224, 224, 3), (9, 24, 1)]
-STORED = 28 * 28 * 3  # larger images are stored as their hash only
+STORED = 9 * 24  # larger images are stored as their hash only
 
 
-def formula(shape, step, offset):
+def formula(shape, step, offset, run=True):
     """The image both languages fill alike: k*step + k//8*11 + offset mod 256."""
     k = np.arange(np.prod(shape))
-    return ((k * step + k // 8 * 11 + offset) % 256).astype(np.uint8).reshape(shape)
+    return ((k * step + (k // 8 * 11 if run else 0) + offset) % 256).astype(np.uint8).reshape(shape)
 
 
 def to_bytes(v):
@@ -37,20 +37,41 @@ def to_bytes(v):
     return np.clip(np.floor(v + 0.5), 0, 255).astype(np.uint8)
 
 
-def badnets(image, size, corner, pattern):
+def badnets(image, size, position, pattern):
     out = image.copy()
-    patch = np.full((size, size, 1), 255, np.uint8)
+    height, width = image.shape[:2]
+    places = {
+        "top-left": [(0, 0)],
+        "top-right": [(0, width - size)],
+        "bottom-left": [(height - size, 0)],
+        "bottom-right": [(height - size, width - size)],
+    }
+    places["all-corners"] = sum(places.values(), [])
+    if position not in places:
+        x, y = position.split(",")
+        places[position] = [(int(y), int(x))]
+    patch = np.full((size, size), 255)
     if pattern == "checkerboard":
         patch[np.indices((size, size)).sum(axis=0) % 2 == 1] = 0
-    vertical, horizontal = corner.split("-")
-    rows = slice(0, size) if vertical == "top" else slice(-size, None)
-    columns = slice(0, size) if horizontal == "left" else slice(-size, None)
-    out[rows, columns] = patch
+    if pattern == "four-pixels":
+        patch = np.array([[-1, -1, 255], [-1, 255, -1], [255, -1, 255]])
+    for top, left in places[position]:
+        under = out[top : top + size, left : left + size]
+        under[patch >= 0] = patch[patch >= 0][:, None]
     return out
 
 
 def blend(image, alpha, pattern):
     return to_bytes((1 - alpha) * image.astype(np.float64) + alpha * pattern)
+
+
+def custom(image, pattern, opacity, mask):
+    pixels = image.shape[:2]
+    weight = opacity * formula(pixels, 7, 3, run=False).astype(np.float64) / 255
+    if mask:
+        weight = weight * (formula(pixels, 53, 9) / 255)
+    weight = weight[..., None]
+    return to_bytes((1 - weight) * image + weight * pattern)
 
 
 def sig(image, delta, frequency):
@@ -166,14 +187,16 @@ def case(trigger, shape, params, out):
 def cases():
     for shape in SHAPES:
         image = formula(shape, 37, 5)
-        for size, corner, pattern in [
+        for size, position, pattern in [
             (3, "bottom-right", "square"),
             (3, "bottom-right", "checkerboard"),
             (4, "top-left", "checkerboard"),
             (1, "top-right", "square"),
             (5, "bottom-left", "square"),
+            (2, "all-corners", "square"),
+            (3, "4,5", "four-pixels"),
         ]:
-            p = {"size": size, "corner": corner, "pattern": pattern}
+            p = {"size": size, "position": position, "pattern": pattern}
             yield case("badnets", shape, p, badnets(image, **p))
         # Exact ties: 30.5 · 1, and 35 · sin 30° at width 24; α .1 and .5 below.
         for delta, frequency in [(40, 6), (20, 6), (30.5, 7), (35, 1)]:
@@ -182,6 +205,8 @@ def cases():
         pattern = formula(shape, 91, 40)
         for alpha in [0.2, 0.1, 0.3, 0.5, 1]:
             yield case("blend", shape, {"alpha": alpha}, blend(image, alpha, pattern))
+        for opacity, mask in [(1, ""), (0.3, "formula")]:
+            yield case("custom", shape, {"opacity": opacity, "mask": mask}, custom(image, pattern, opacity, mask))
         for grid, strength, rescale, noise in [(4, 0.5, 1, 0), (2, 0.25, 1, 0), (8, 2, 0.9, 0), (4, 0.5, 1, 1)]:
             p = {"grid": grid, "strength": strength, "rescale": rescale, "noise": noise}
             yield case("wanet", shape, p, wanet(image, **p))
