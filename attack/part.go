@@ -100,11 +100,14 @@ func (p Part) String() string {
 }
 
 // Describe says what the part does, with the name of its target class.
-func (p Part) Describe(classes []string) string {
+func (p Part) Describe(classes []string) string { return p.String() + p.aim(classes) }
+
+// aim names the target class, if there is one.
+func (p Part) aim(classes []string) string {
 	if !p.Mode.Targeted() {
-		return p.String()
+		return ""
 	}
-	return fmt.Sprintf("%s, target %q", p, classes[p.Target])
+	return fmt.Sprintf(", target %q", classes[p.Target])
 }
 
 // roles lists the roles that changed samples have.

@@ -72,7 +72,8 @@ func (t *Truth) bands() []band {
 	for k, p := range t.Parts {
 		for _, role := range roles() {
 			if samples := t.sources(k, role); len(samples) > 0 {
-				all = append(all, band{fmt.Sprintf("%s: %s", role, p.Describe(t.Classes)), samples})
+				title := fmt.Sprintf("%s, %s%s: %s", role, p.Mode, p.aim(t.Classes), p.spec(role))
+				all = append(all, band{title, samples})
 			}
 		}
 	}
@@ -110,7 +111,11 @@ func amplified(before, after []byte) []byte {
 	return out
 }
 
-// grid lays out images of one shape in rows on white.
+// background differs from black, white and the grey of no difference, so that
+// triggers at the edge stand out.
+var background = color.RGBA{176, 196, 222, 255}
+
+// grid lays out images of one shape in rows.
 type grid struct {
 	shape  Shape
 	scale  int // pixels per pixel
@@ -128,7 +133,7 @@ func newGrid(shape Shape, bands []band) *grid {
 		columns = max(columns, 3*min(len(b.samples), previewRow))
 	}
 	g.canvas = image.NewRGBA(image.Rect(0, 0, columns*(shape.Width*g.scale+previewGap)+previewGap, height))
-	draw.Draw(g.canvas, g.canvas.Bounds(), image.White, image.Point{}, draw.Src)
+	draw.Draw(g.canvas, g.canvas.Bounds(), image.NewUniform(background), image.Point{}, draw.Src)
 	return g
 }
 

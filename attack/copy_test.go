@@ -23,10 +23,17 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 		moves  bool
 	}{
 		{"idx", grey, false},
+		{"cifar10", colour, false},
 		{"folder", attack.Shape{Height: 16, Width: 16, Channels: 3}, true},
 	} {
-		source := attacktest.Set(c.shape, 40)
+		source := attacktest.Set(c.shape, 200)
 		source.Format = c.format
+		if c.format == "cifar10" { // which has ten classes
+			source.Classes = append(source.Classes, "class 5", "class 6", "class 7", "class 8", "class 9")
+			for i := range source.Labels {
+				source.Labels[i] = int32(i % 10)
+			}
+		}
 		parts := []attack.Part{
 			with(part(attack.DirtyLabel, 3, .2), func(p *attack.Part) { p.CoverRate = .1 }),
 			part(attack.AllToAll, -1, .1), noise(.1),
