@@ -173,6 +173,9 @@ func TestSeveralParts(t *testing.T) {
 			t.Errorf("part %d wants label %d, not %d", i, got, label)
 		}
 	}
+	if all := part(attack.AllToAll, -1, .1); all.Goal(2, 5) != 3 || all.Goal(4, 5) != 0 {
+		t.Error("all-to-all does not want the next class")
+	}
 	if parts[3].Goal(4, 5) != 4 || parts[3].HasGoal() {
 		t.Error("label noise has a goal")
 	}
