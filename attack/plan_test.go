@@ -310,6 +310,39 @@ func TestPreview(t *testing.T) {
 	}
 }
 
+func TestPreviewTest(t *testing.T) {
+	set := attacktest.Set(grey, 20)
+	trigger, err := attack.DefaultBadNets().Trigger(grey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		parts  []attack.Part
+		height int // 0 for an error
+	}{
+		{[]attack.Part{part(attack.DirtyLabel, 3, .1)}, 4 + 16 + 3*(4*28+4)}, // 16 images, 12 of them shown
+		{[]attack.Part{part(attack.AllToAll, -1, .1), noise(.1), part(attack.CleanLabel, 2, .1)}, 4 + 2*16 + 2*(4*28+4)},
+		{[]attack.Part{noise(.1)}, 0},
+		{nil, 0},
+	} {
+		var file bytes.Buffer
+		err := attack.PreviewTest(&file, set, c.parts, []attack.Trigger{trigger, nil, trigger}[:len(c.parts)])
+		if (err != nil) != (c.height == 0) {
+			t.Errorf("%v: %v", c.parts, err)
+		}
+		if err != nil {
+			continue
+		}
+		picture, err := png.Decode(&file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := picture.Bounds().Dy(); got != c.height {
+			t.Errorf("%v: picture of height %d, want %d", c.parts, got, c.height)
+		}
+	}
+}
+
 func TestPreviewErrors(t *testing.T) {
 	set, truth, out := poisoned(t, part(attack.DirtyLabel, 3, .1), grey)
 	_, nothing, _ := poisoned(t, part(attack.DirtyLabel, 3, 0), grey)

@@ -8,6 +8,7 @@ import (
 	"image/draw"
 	"image/png"
 	"io"
+	"slices"
 
 	"golang.org/x/image/font"
 	"golang.org/x/image/font/basicfont"
@@ -36,21 +37,68 @@ func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
 	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.Samples || poisoned.Len() != t.Samples {
 		return errors.New("preview: the clean or the poisoned set is not the one of the truth")
 	}
-	bands := t.bands()
+	var bands []band
+	for k, p := range t.Parts {
+		for _, role := range roles() {
+			title := fmt.Sprintf("%s, %s%s: %s", role, p.Mode, p.aim(t.Classes), p.spec(role))
+			bands = append(bands, band{title, t.sources(k, role), poisoned.Image})
+		}
+	}
+	return paint(w, clean, bands)
+}
+
+// PreviewTest is Preview for the images that ASR is measured on: test images
+// with the trigger of each part that has a goal. Triggers of parts without one
+// may be nil.
+func PreviewTest(w io.Writer, test *dataset.Set, parts []Part, triggers []Trigger) error {
+	var bands []band
+	for k, p := range parts {
+		var samples []int
+		for i, label := range test.Labels {
+			if p.Goal(label, len(test.Classes)) != label {
+				samples = append(samples, i)
+			}
+		}
+		bands = append(bands, band{fmt.Sprintf("test, %s%s: %s", p.Mode, p.aim(test.Classes), p.Test), samples, func(i int) []byte {
+			image := make([]byte, test.ImageBytes())
+			triggers[k].Apply(image, test.Image(i), i)
+			return image
+		}})
+	}
+	return paint(w, test, bands)
+}
+
+// band is what a preview shows of one kind of samples.
+type band struct {
+	title   string
+	samples []int
+	after   func(sample int) []byte
+}
+
+// paint draws the bands that have samples.
+func paint(w io.Writer, clean *dataset.Set, bands []band) error {
+	bands = slices.DeleteFunc(bands, func(b band) bool { return len(b.samples) == 0 })
 	if len(bands) == 0 {
 		return errors.New("preview: no sample is changed")
 	}
-	g := newGrid(t.Shape, bands)
+	most := previewMost
+	if len(bands) > 1 {
+		most = previewRow
+	}
+	for i, b := range bands {
+		bands[i].samples = evenly(b.samples, most)
+	}
+	g := newGrid(ShapeOf(clean), bands)
 	for _, b := range bands {
 		g.title(b.title)
 		for k, i := range b.samples {
-			before, after := clean.Image(i), poisoned.Image(i)
+			before, after := clean.Image(i), b.after(i)
 			column := k % previewRow * 3
 			g.draw(column, before)
 			g.draw(column+1, after)
 			g.draw(column+2, amplified(before, after))
 			if k%previewRow == previewRow-1 || k == len(b.samples)-1 {
-				g.top += t.Shape.Height*g.scale + previewGap
+				g.top += g.shape.Height*g.scale + previewGap
 			}
 		}
 	}
@@ -60,46 +108,13 @@ func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
 	return nil
 }
 
-// band is what the preview shows of one part and role.
-type band struct {
-	title   string
-	samples []int // positions in the source
-}
-
-// bands chooses the samples that are shown.
-func (t *Truth) bands() []band {
-	var all []band
-	for k, p := range t.Parts {
-		for _, role := range roles() {
-			if samples := t.sources(k, role); len(samples) > 0 {
-				title := fmt.Sprintf("%s, %s%s: %s", role, p.Mode, p.aim(t.Classes), p.spec(role))
-				all = append(all, band{title, samples})
-			}
-		}
+// evenly takes up to most samples, at equal distances.
+func evenly(samples []int, most int) []int {
+	out := make([]int, min(most, len(samples)))
+	for j := range out {
+		out[j] = samples[j*len(samples)/len(out)]
 	}
-	most := previewMost
-	if len(all) > 1 {
-		most = previewRow
-	}
-	for i, b := range all {
-		shown := make([]int, min(most, len(b.samples)))
-		for j := range shown {
-			shown[j] = b.samples[j*len(b.samples)/len(shown)]
-		}
-		all[i].samples = shown
-	}
-	return all
-}
-
-// sources lists where the samples of a part and role are in the source.
-func (t *Truth) sources(part int, role Role) []int {
-	var sources []int
-	for _, c := range t.Changed {
-		if c.Part == part && c.Role == role {
-			sources = append(sources, c.Source)
-		}
-	}
-	return sources
+	return out
 }
 
 // amplified shows the change of each sample around grey.

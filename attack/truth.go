@@ -192,6 +192,17 @@ func (t *Truth) validateCounts() error {
 // Count returns how many samples of one role a part has.
 func (t *Truth) Count(part int, role Role) int { return len(t.sources(part, role)) }
 
+// sources lists where the samples of a part and role are in the source.
+func (t *Truth) sources(part int, role Role) []int {
+	var sources []int
+	for _, c := range t.Changed {
+		if c.Part == part && c.Role == role {
+			sources = append(sources, c.Source)
+		}
+	}
+	return sources
+}
+
 // Write validates t, which must have both fingerprints by now, and writes it to path as JSON.
 func (t *Truth) Write(path string) error {
 	if err := t.complete(); err != nil {

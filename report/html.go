@@ -27,6 +27,7 @@ type page struct {
 	*Report
 	Suspects, Retained []picture
 	PoisonedSuspects   int
+	Triggered          template.URL // empty without a trigger
 	LossCharts         []*chart
 	RankingCharts      []*chart
 	TrainingCharts     []*chart
@@ -133,6 +134,9 @@ func (p *page) RankedBy() string {
 
 func newPage(r *Report, v Evidence) (*page, error) {
 	p := &page{Report: r}
+	if v.Triggered != nil {
+		p.Triggered = embedded(v.Triggered)
+	}
 	var err error
 	if p.Suspects, err = v.pictures(v.suspects()); err != nil {
 		return nil, err

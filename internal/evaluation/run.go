@@ -1,8 +1,10 @@
 package evaluation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cordon/attack"
@@ -52,7 +54,11 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 			return nil, err
 		}
 	}
-	return r.report, r.write(division, poisoned)
+	picture, err := triggeredPicture(opt)
+	if err != nil {
+		return nil, err
+	}
+	return r.report, r.write(division, poisoned, picture)
 }
 
 // load reads a finished run and checks that the data is the run's.
@@ -299,8 +305,19 @@ func hit(c metric.Cut) report.Hit {
 	}
 }
 
+// triggeredPicture shows test images with the triggers; nil where there are none.
+func triggeredPicture(opt Options) ([]byte, error) {
+	all, err := triggers(opt.Test, opt.Truth)
+	if err != nil || !slices.ContainsFunc(all, func(t attack.Trigger) bool { return t != nil }) {
+		return nil, err
+	}
+	var png bytes.Buffer
+	err = attack.PreviewTest(&png, opt.Test, opt.Truth.Parts, all)
+	return png.Bytes(), err
+}
+
 // write stores the report with the figures that were added.
-func (r *run) write(division isolate.Division, poisoned []bool) error {
+func (r *run) write(division isolate.Division, poisoned []bool, triggered []byte) error {
 	choice := r.recipe.Isolate.Epochs
 	base := r.losses.Base[isolate.Epoch(choice, r.losses.Base)-1]
 	partial := r.losses.Partial[isolate.Epoch(choice, r.losses.Partial)-1]
@@ -310,6 +327,7 @@ func (r *run) write(division isolate.Division, poisoned []bool) error {
 	evidence := report.Evidence{
 		Set: r.set, Source: r.positions, BaseLoss: base, PartialLoss: partial,
 		Order: isolate.Order(division.Scores), Isolated: division.Isolated, Poisoned: poisoned,
+		Triggered: triggered,
 	}
 	if err := report.WriteHTML(r.dir.Path(rundir.ReportHTML), r.report, evidence); err != nil {
 		return err
