@@ -11,7 +11,7 @@ import (
 )
 
 // realData returns a folder of the real image sets: MNIST's or CIFAR-10's
-// files, unpacked, in DATA/mnist and DATA/cifar10.
+// files, unpacked, in DATA/mnist and DATA/cifar10, TSRD in DATA/tsrd.
 func realData(t testing.TB, name string) string {
 	t.Helper()
 	for _, base := range []string{os.Getenv("CORDON_DATA"), filepath.Join("..", "..", "shared", "data")} {
@@ -50,6 +50,41 @@ func TestRealCIFAR10(t *testing.T) {
 	}
 	wantStats(t, train, []float64{.4914, .4822, .4465}, []float64{.2470, .2435, .2616})
 	wantRoundTrip(t, train, test)
+}
+
+// TestRealTSRD reads the traffic signs at the two sizes used, whole and cut to
+// their boxes.
+func TestRealTSRD(t *testing.T) {
+	dir := realData(t, "tsrd")
+	for _, opt := range []Options{{Size: 32}, {Size: 64, Crop: true}} {
+		train, err := Open(context.Background(), dir, Train, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		test, err := Open(context.Background(), dir, Test, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if train.Len() != 4170 || test.Len() != 1994 || train.Height != opt.Size || train.Width != opt.Size || train.Channels != 3 {
+			t.Errorf("%d and %d images of %d × %d × %d", train.Len(), test.Len(), train.Height, train.Width, train.Channels)
+		}
+		if len(train.Classes) != 58 || train.Classes[0] != "000" || train.Classes[57] != "057" {
+			t.Errorf("classes %v", train.Classes)
+		}
+		counts := train.Counts()
+		if slices.Min(counts) != 2 || slices.Max(counts) != 446 {
+			t.Errorf("%d to %d training images a class, want 2 to 446", slices.Min(counts), slices.Max(counts))
+		}
+		var missing []string
+		for class, n := range test.Counts() {
+			if n == 0 {
+				missing = append(missing, test.Classes[class])
+			}
+		}
+		if !slices.Equal(missing, []string{"009", "018", "019", "033"}) {
+			t.Errorf("the test split misses %v", missing)
+		}
+	}
 }
 
 func wantStats(t *testing.T, s *Set, mean, std []float64) {
