@@ -103,7 +103,7 @@ func (v Variant) file(name string) string {
 func (s *Set) vary(dst []byte, i int, v Variant, seedValue uint64) {
 	switch v {
 	case CenterCrop:
-		x, y := s.Width/16, s.Height/16
+		x, y := (s.Width+8)/16, (s.Height+8)/16 // rounded
 		middle := image.Rect(x, y, s.Width-x, s.Height-y)
 		pack(dst, s.Channels, scaled(s.picture(i), middle, s.Width, s.Height))
 	case HFlip:
