@@ -57,6 +57,11 @@ const (
 	formatTSRD     = "tsrd"
 )
 
+// Formats returns the formats that Write makes, as Set.Format names them.
+func Formats() []string {
+	return []string{formatIDX, formatCIFAR10, formatCIFAR100, formatFolder, formatCSV, formatJSONL}
+}
+
 // Open reads one split of the image set in the folder dir. The files there
 // tell the format:
 //
@@ -87,12 +92,12 @@ func Open(ctx context.Context, dir string, split Split, opt Options) (*Set, erro
 	src := &source{root: root, dir: dir, limits: opt.Limits}
 	set, err := src.read(ctx, split, opt)
 	if err != nil {
-		return nil, src.locate(".", err)
+		return nil, src.name(".", err)
 	}
 	set.Name = baseName(dir)
 	if err := set.check(split); err != nil {
 		set.Close() // what it would say matters less
-		return nil, src.locate(".", err)
+		return nil, src.name(".", err)
 	}
 	return set, nil
 }
@@ -161,25 +166,27 @@ type source struct {
 	limits Limits
 }
 
+// name puts the name of a file into a FormatError that has none.
+func (s *source) name(name string, err error) error {
+	var bad *FormatError
+	if errors.As(err, &bad) && bad.Path == "" {
+		bad.Path = filepath.Join(s.dir, name)
+	}
+	return err
+}
+
 // locate puts the name of a file into an error about it, and makes faults of
 // the file, but not those of the machine, a FormatError.
 func (s *source) locate(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	path := filepath.Join(s.dir, name)
 	var bad *FormatError
-	if errors.As(err, &bad) {
-		if bad.Path == "" {
-			bad.Path = path
-		}
-		return err
+	if err == nil || errors.As(err, &bad) {
+		return s.name(name, err)
 	}
 	var errno syscall.Errno
 	machine := errors.As(err, &errno) && (errno.Temporary() || errno == syscall.ENOMEM || errno == syscall.EIO)
 	var pathErr *fs.PathError
 	if !machine && errors.As(err, &pathErr) {
-		return &FormatError{Path: path, Offset: -1, Reason: s.openReason(name, pathErr), Err: err}
+		return &FormatError{Path: filepath.Join(s.dir, name), Offset: -1, Reason: s.openReason(name, pathErr), Err: err}
 	}
 	return err
 }

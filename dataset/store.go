@@ -164,13 +164,22 @@ func closeGaps(f *os.File, faults []*FormatError, size int) (int, error) {
 }
 
 func appendMetadata(f *os.File, meta storeMetadata) error {
-	text, err := json.Marshal(meta)
+	end, err := meta.encode()
 	if err != nil {
 		return err
 	}
-	end := binary.LittleEndian.AppendUint64(text, uint64(len(text)))
-	_, err = f.WriteAt(append(end, storeMagic...), int64(meta.Images)*int64(meta.ImageBytes))
+	_, err = f.WriteAt(end, int64(meta.Images)*int64(meta.ImageBytes))
 	return err
+}
+
+// encode returns what follows the pixels.
+func (m storeMetadata) encode() ([]byte, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	end := binary.LittleEndian.AppendUint64(text, uint64(len(text)))
+	return append(end, storeMagic...), nil
 }
 
 // openStore checks a store against what is wanted of it, maps its pixels into
@@ -242,7 +251,11 @@ func parseMetadata(r io.ReaderAt, size int64, want storeMetadata) (storeMetadata
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&meta); err != nil {
+	err := decoder.Decode(&meta)
+	if err == nil && decoder.InputOffset() != int64(length) {
+		err = errors.New("more than one value")
+	}
+	if err != nil {
 		return meta, &FormatError{Offset: start, Reason: "metadata: " + err.Error(), Err: err}
 	}
 	return meta, meta.check(want, start)
