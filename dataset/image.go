@@ -110,16 +110,28 @@ func decodeRGB(dst []byte, size int, box image.Rectangle, c codec, r io.Reader) 
 }
 
 // scaled draws a part of an image over white at width × height, with a
-// Catmull-Rom filter that widens when it shrinks.
+// Catmull-Rom filter that widens when it shrinks. The filter works on 8-bit
+// RGB, as in Pillow: it meets each pixel several times, and should not convert
+// its colour each time.
 func scaled(img image.Image, box image.Rectangle, width, height int) *image.RGBA {
-	out := image.NewRGBA(image.Rect(0, 0, width, height))
-	draw.Draw(out, out.Bounds(), image.White, image.Point{}, draw.Src)
-	if box.Size() == out.Bounds().Size() {
-		draw.Draw(out, out.Bounds(), img, box.Min, draw.Over)
-	} else {
-		draw.CatmullRom.Scale(out, out.Bounds(), img, box, draw.Over, nil)
+	flat := flatten(img, box)
+	if flat.Rect.Max == (image.Point{X: width, Y: height}) {
+		return flat
 	}
+	out := image.NewRGBA(image.Rect(0, 0, width, height))
+	draw.CatmullRom.Scale(out, out.Bounds(), flat, flat.Bounds(), draw.Src, nil)
 	return out
+}
+
+// flatten copies a part of an image over white.
+func flatten(img image.Image, box image.Rectangle) *image.RGBA {
+	flat, op := image.NewRGBA(image.Rectangle{Max: box.Size()}), draw.Src
+	if whole, ok := img.(interface{ Opaque() bool }); !ok || !whole.Opaque() {
+		draw.Draw(flat, flat.Bounds(), image.White, image.Point{}, draw.Src)
+		op = draw.Over
+	}
+	draw.Draw(flat, flat.Bounds(), img, box.Min, op)
+	return flat
 }
 
 // pack writes the pixels of an image to dst: RGB, or for one channel the first

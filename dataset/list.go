@@ -223,10 +223,10 @@ func (l *listing) box(i int, config image.Config) (image.Rectangle, error) {
 	return box, nil
 }
 
-// scaleCost estimates an image's memory in pixels: its own, and those of the
-// scaler, which holds 32 bytes for each of size × height.
+// scaleCost estimates an image's memory in pixels: its own, those of its flat
+// copy, and those of the scaler, which holds 32 bytes for each of size × height.
 func scaleCost(width, height int, opt Options) int64 {
-	cost := int64(width)*int64(height) + 8*int64(opt.Size)*int64(height)
+	cost := 2*int64(width)*int64(height) + 8*int64(opt.Size)*int64(height)
 	return min(cost, opt.Limits.MaxPixels)
 }
 
