@@ -246,7 +246,7 @@ func (s *Set) drop(faults []*FormatError) (kept []int) {
 }
 
 // checkedBox makes the rectangle of a box whose corner pixels (x1, y1) and
-// (x2, y2) both belong to it, as in TSRD and GTSRB.
+// (x2, y2) both belong to it, as in TSRD.
 func checkedBox(x1, y1, x2, y2 int, limits Limits) (image.Rectangle, error) {
 	for _, v := range []int{x1, y1, x2, y2} {
 		if v < 0 || v >= limits.MaxSide {
