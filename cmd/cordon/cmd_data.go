@@ -10,10 +10,10 @@ func newData() *cobra.Command {
 		Long: `Commands on image sets that need no engine.
 
 ` + exitCodesHelp,
-		Example: "  cordon data inspect mnist",
+		Example: "  cordon data get mnist -o mnist\n  cordon data inspect mnist",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDataInspect())
+	cmd.AddCommand(newDataGet(), newDataInspect())
 	return cmd
 }
