@@ -345,7 +345,7 @@ func FuzzArchive(f *testing.F) {
 	// An empty xz file, and one that holds "two" (printf two | xz).
 	for _, text := range []string{
 		"fd377a585a000004e6d6b446000000001cdf44211fb6f37d010000000004595a",
-		"fd377a585a000004e6d6b4460200210116000000742fe5a301000274776f00",
+		"fd377a585a000004e6d6b4460200210116000000742fe5a301000274776f00005dd379297528520300011b030b2fb9101fb6f37d010000000004595a",
 	} {
 		data, err := hex.DecodeString(text)
 		if err != nil {
@@ -353,20 +353,18 @@ func FuzzArchive(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	base := f.TempDir()
-	n := 0
+	set, base := testSet(), f.TempDir()
 	f.Fuzz(func(t *testing.T, data []byte) {
-		n++
-		dir := filepath.Join(base, fmt.Sprint(n))
+		dir := filepath.Join(base, "out")
 		archive := filepath.Join(base, "archive")
 		if err := errors.Join(os.WriteFile(archive, data, 0o644), os.Mkdir(dir, 0o755)); err != nil {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		p := &picker{set: testSet(), dir: dir, budget: budget{ctx: context.Background(), left: 1 << 20}}
+		p := &picker{set: set, dir: dir, budget: budget{ctx: context.Background(), left: 1 << 20}}
 		p.take(archive) // an error is as good as none
 		for _, name := range listing(t, dir) {
-			if testSet().place(name) == "" && name != "pics" {
+			if set.place(name) == "" && name != "pics" {
 				t.Errorf("created %q", name)
 			}
 		}
