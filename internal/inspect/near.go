@@ -24,9 +24,7 @@ const (
 	side     = 16          // of a thumbnail, in pixels
 	cells    = side * side // of a thumbnail
 	// nearShare is the mean difference of two near copies, as a share of the
-	// mean deviation from their own mean. A JPEG of middling quality is at .03,
-	// a 3 × 3 patch on 32 × 32 pixels at .04; no two images of CIFAR-10's first
-	// 20,000 are below .1, unlike the simplest digits of MNIST.
+	// mean deviation from their own mean. docs/adr/0015 has what it finds.
 	nearShare = 0.1
 	// minContrast is the mean deviation, in 255ths, below which a picture is
 	// flat and nothing can be said of it.
