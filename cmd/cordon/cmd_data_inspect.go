@@ -109,13 +109,13 @@ func (i *inspecting) inspect(ctx context.Context, events event.Sink) (*inspect.R
 	return inspect.Inspect(ctx, first, second)
 }
 
-// part adds the originals to a split; there may be none.
+// part adds the images to a split; there may be none.
 func (i *inspecting) part(ctx context.Context, set *dataset.Set, opt dataset.Options) (*inspect.Part, error) {
 	if set == nil {
 		return nil, nil
 	}
-	originals, err := dataset.Originals(ctx, i.data, set, opt)
-	return &inspect.Part{Set: set, Originals: originals}, err
+	images, err := dataset.FileImages(ctx, i.data, set, opt)
+	return &inspect.Part{Set: set, FileImages: images}, err
 }
 
 // inspection writes a report for people.

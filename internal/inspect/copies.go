@@ -33,8 +33,8 @@ func (p picture) named() Image {
 // several samples may be cut from one file.
 func (p picture) digest() [sha256.Size]byte {
 	h := sha256.New()
-	if p.part.Originals != nil {
-		h.Write(p.part.Originals[p.index].Digest[:])
+	if p.part.FileImages != nil {
+		h.Write(p.part.FileImages[p.index].Digest[:])
 	}
 	h.Write(p.part.Set.Image(p.index))
 	var sum [sha256.Size]byte

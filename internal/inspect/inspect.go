@@ -107,9 +107,9 @@ type BadFile struct {
 // Part is one split to inspect.
 type Part struct {
 	Set *dataset.Set
-	// Originals holds the images as in their files (dataset.Originals), nil for
+	// FileImages holds the images as in their files (dataset.FileImages), nil for
 	// a set that holds them at their own size.
-	Originals []dataset.Original
+	FileImages []dataset.FileImage
 }
 
 // Inspect reports on a set; test may be nil. Two images are copies if their
@@ -143,9 +143,9 @@ func (p *Part) describe() Split {
 		Height: Range{s.Height, s.Height, s.Height},
 	}
 	split.Mean, split.Std = s.Stats()
-	if len(p.Originals) > 0 {
+	if len(p.FileImages) > 0 {
 		widths, heights := make([]int, s.Len()), make([]int, s.Len())
-		for i, o := range p.Originals {
+		for i, o := range p.FileImages {
 			widths[i], heights[i] = o.Width, o.Height
 		}
 		split.Width, split.Height = rangeOf(widths), rangeOf(heights)

@@ -242,11 +242,11 @@ func real(t *testing.T, name string, size int) *Report {
 		if err != nil {
 			t.Fatal(err)
 		}
-		originals, err := dataset.Originals(context.Background(), dir, set, opt)
+		images, err := dataset.FileImages(context.Background(), dir, set, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
-		parts = append(parts, &Part{set, originals})
+		parts = append(parts, &Part{set, images})
 	}
 	r, err := Inspect(context.Background(), parts[0], parts[1])
 	if err != nil {

@@ -6,19 +6,19 @@ import (
 	"testing"
 )
 
-func originals(t *testing.T, files map[string][]byte) []Original {
+func images(t *testing.T, files map[string][]byte) []FileImage {
 	t.Helper()
 	dir := tree(t, files)
-	out, err := Originals(context.Background(), dir, open(t, dir, Train, 4), Options{})
+	out, err := FileImages(context.Background(), dir, open(t, dir, Train, 4), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-// Originals are told apart where the images as read are not, and equal pixels
+// FileImages are told apart where the images as read are not, and equal pixels
 // count as equal whatever the file.
-func TestOriginals(t *testing.T) {
+func TestFileImages(t *testing.T) {
 	grey := image.NewGray(image.Rect(0, 0, 8, 6))
 	for i := range grey.Pix {
 		grey.Pix[i] = byte(5 * i)
@@ -31,7 +31,7 @@ func TestOriginals(t *testing.T) {
 	other := image.NewGray(grey.Rect)
 	copy(other.Pix, grey.Pix)
 	other.Pix[0]++
-	got := originals(t, map[string][]byte{
+	got := images(t, map[string][]byte{
 		"train/a/1.png": pngOf(t, grey),
 		"train/a/2.png": pngOf(t, colour),
 		"train/a/3.png": longer,
@@ -49,16 +49,16 @@ func TestOriginals(t *testing.T) {
 	}
 }
 
-func TestOriginalsErrors(t *testing.T) {
+func TestFileImagesErrors(t *testing.T) {
 	files := folderTree(t)
 	dir := tree(t, files)
 	set := open(t, dir, Train, 4)
 	set.Files[1] = "train/cat/gone.png"
-	_, err := Originals(context.Background(), dir, set, Options{})
+	_, err := FileImages(context.Background(), dir, set, Options{})
 	wantFault(t, err, dir, "train/cat/gone.png", "cannot be read")
 
 	idx := tree(t, idxTree())
-	if got, err := Originals(context.Background(), idx, open(t, idx, Train, 0), Options{}); got != nil || err != nil {
+	if got, err := FileImages(context.Background(), idx, open(t, idx, Train, 0), Options{}); got != nil || err != nil {
 		t.Errorf("a set without files: %v, %v", got, err)
 	}
 }
