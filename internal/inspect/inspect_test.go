@@ -293,3 +293,36 @@ func TestRealTSRD(t *testing.T) {
 		t.Errorf("%+v", r.Imbalance)
 	}
 }
+
+// Equal hashes are not enough: the thumbnails must agree.
+func TestHashAloneIsNotNear(t *testing.T) {
+	a, b := sketch{contrast: 20 * cells}, sketch{contrast: 20 * cells}
+	for i := range b.thumb {
+		b.thumb[i] = 3 // more than a tenth of the contrast
+	}
+	s := &search{parent: []int{0, 1}, complete: true, sketches: []sketch{a, b}}
+	if err := s.run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.groups()) != 0 {
+		t.Error("pictures that differ are near")
+	}
+}
+
+// Files that differ are no copies, although they look equal at the size read.
+func TestCopiesByFile(t *testing.T) {
+	a := landscape(8, 1)
+	part := &Part{Set: setOf([]int32{0, 1, 1}, a, a, a), FileImages: []dataset.FileImage{
+		{Width: 30, Height: 10, Digest: [32]byte{1}}, {Width: 10, Height: 20, Digest: [32]byte{2}}, {Width: 10, Height: 20, Digest: [32]byte{2}},
+	}}
+	r, err := Inspect(context.Background(), part, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Copies) != 1 || keys(r.Copies[0]) != "train#1 train#2" {
+		t.Errorf("%+v", r.Copies)
+	}
+	if r.Train.Width != (Range{10, 10, 30}) || r.Train.Height != (Range{10, 20, 20}) {
+		t.Errorf("sizes %+v, %+v", r.Train.Width, r.Train.Height)
+	}
+}
