@@ -10,10 +10,10 @@ func newData() *cobra.Command {
 		Long: `Commands on image sets that need no engine.
 
 ` + exitCodesHelp,
-		Example: "  cordon data convert tsrd -o signs --size 64",
+		Example: "  cordon data get mnist -o mnist\n  cordon data inspect mnist\n  cordon data convert mnist -o pictures --format folder",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDataConvert())
+	cmd.AddCommand(newDataGet(), newDataInspect(), newDataConvert())
 	return cmd
 }
