@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 
 	"cordon/dataset"
@@ -34,9 +33,7 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	out := *source
-	out.Pixels = slices.Clone(source.Pixels)
-	out.Labels = slices.Clone(source.Labels)
+	out := source.Clone()
 	out.Files, out.Skipped = nil, nil
 	err = forEach(ctx, len(t.Changed), func(k int) {
 		c := t.Changed[k]
@@ -46,7 +43,7 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 	if err != nil {
 		return nil, err
 	}
-	return &out, nil
+	return out, nil
 }
 
 // triggers makes the triggers of every part's training samples.

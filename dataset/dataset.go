@@ -4,14 +4,15 @@
 //
 // Images are held as they are in the files: 8-bit samples in
 // height × width × channel order, one block for the whole set, in memory or in
-// a file that is mapped into it (Options.Store). Nothing here
-// depends on the engine. Inputs are hostile: every reader has limits, refuses
-// with an error that names the file and the reason, and never follows a link
-// out of the folder it was given.
+// a file that is mapped into it (Options.Store). Nothing here depends on the
+// engine. Inputs are hostile: every reader has limits, refuses with an error
+// that names the file and the reason, and never follows a link out of the
+// folder it was given.
 package dataset
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -86,6 +87,15 @@ func (s *Set) Key(i int) string {
 		i = s.origin[i]
 	}
 	return "#" + strconv.Itoa(i)
+}
+
+// Clone returns a copy of the set in memory, whose pixels and labels may be
+// changed whatever becomes of s.
+func (s *Set) Clone() *Set {
+	out := *s
+	out.Pixels, out.Labels = slices.Clone(s.Pixels), slices.Clone(s.Labels)
+	out.mapped = nil
+	return &out
 }
 
 // Subset returns a set of copies of the images idx, in that order. Indices

@@ -6,8 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"image"
-	"image/draw"
 	"io"
 	"os"
 
@@ -75,10 +73,8 @@ func digest(c codec, r io.Reader) (o FileImage, err error) {
 	if err != nil {
 		return FileImage{}, content(err)
 	}
-	size := img.Bounds().Size()
-	flat := image.NewRGBA(image.Rectangle{Max: size})
-	draw.Draw(flat, flat.Bounds(), image.White, image.Point{}, draw.Src)
-	draw.Draw(flat, flat.Bounds(), img, img.Bounds().Min, draw.Over)
+	flat := flatten(img, img.Bounds())
+	size := flat.Rect.Max
 	h := sha256.New()
 	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(size.X)))
 	h.Write(binary.LittleEndian.AppendUint64(nil, uint64(size.Y)))

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"cordon/internal/atomicfile"
 )
@@ -165,9 +166,7 @@ type csvTable struct {
 
 func newCSVTable(header []string) (*csvTable, error) {
 	const byteOrderMark = "\ufeff" // spreadsheets write it
-	if len(header[0]) >= len(byteOrderMark) && header[0][:len(byteOrderMark)] == byteOrderMark {
-		header[0] = header[0][len(byteOrderMark):]
-	}
+	header[0] = strings.TrimPrefix(header[0], byteOrderMark)
 	find := func(name string) int { return slices.Index(header, name) }
 	t := &csvTable{columns: len(header), path: find("path"), label: find("label"), split: find("split")}
 	if t.path < 0 || t.label < 0 {

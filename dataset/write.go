@@ -340,8 +340,9 @@ func writePNG(name string, s *Set, i int) error {
 	return f.Close()
 }
 
-// pngNames returns a distinct file name for each image in its folder. Images without a file are numbered in a shuffled order, so that a number does
-// not give away which class an image came from.
+// pngNames returns a distinct file name for each image in its folder. Images
+// without a file are numbered in a shuffled order, so that a number does not
+// give away which class an image came from.
 func (s *Set) pngNames(split Split, folder func(Split, string) string) []string {
 	names := make([]string, s.Len())
 	used := make(map[string]bool, s.Len())

@@ -267,7 +267,7 @@ func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poiso
 	}
 	defer os.RemoveAll(tmp)
 	copied := filepath.Join(tmp, filepath.Base(p.out))
-	written, err := dataset.Write(ctx, copied, poisoned, test, reading(p.events))
+	written, err := dataset.Write(ctx, copied, poisoned, test, writing(p.events))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", p.out, err)
 	}

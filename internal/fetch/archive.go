@@ -34,10 +34,17 @@ type picker struct {
 	set     Set
 	dir     string // where the files go
 	entries int
-	budget  budget
+	// unpacked bounds what is read of tar archives, written the files taken: a
+	// sparse file in a tar archive is larger than what is read of it.
+	unpacked, written budget
 }
 
-// budget bounds the bytes that are unpacked.
+func newPicker(ctx context.Context, set Set, dir string) *picker {
+	both := budget{ctx, set.MaxBytes}
+	return &picker{set: set, dir: dir, unpacked: both, written: both}
+}
+
+// budget bounds bytes.
 type budget struct {
 	ctx  context.Context
 	left int64
@@ -79,7 +86,7 @@ func (p *picker) take(name string) error {
 	}
 	defer f.Close()
 	if base := filepath.Base(name); p.set.place(base) != "" {
-		return p.file(base, info.Mode().IsRegular(), p.budget.reader(f))
+		return p.file(base, info.Mode().IsRegular(), f)
 	}
 	return p.archive(f, info.Size(), stem(name))
 }
@@ -114,7 +121,7 @@ func (p *picker) archive(f *os.File, size int64, folder string) error {
 }
 
 func (p *picker) tar(r io.Reader, folder string) error {
-	files := tar.NewReader(p.budget.reader(r))
+	files := tar.NewReader(p.unpacked.reader(r))
 	for {
 		header, err := files.Next()
 		if errors.Is(err, io.EOF) {
@@ -148,7 +155,7 @@ func (p *picker) zip(r io.ReaderAt, size int64, folder string) error {
 		if err != nil {
 			return fmt.Errorf("%q: %w", f.Name, err)
 		}
-		err = p.entry(f.Name, folder, f.Mode().IsRegular(), p.budget.reader(content))
+		err = p.entry(f.Name, folder, f.Mode().IsRegular(), content)
 		content.Close() // only read
 		if err != nil {
 			return err
@@ -166,7 +173,7 @@ func (p *picker) folder(name string) error {
 	defer root.Close()
 	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return errors.Join(err, p.budget.ctx.Err())
+			return errors.Join(err, p.written.ctx.Err())
 		}
 		if p.set.place(path) == "" {
 			return p.count()
@@ -179,7 +186,7 @@ func (p *picker) folder(name string) error {
 			return err
 		}
 		defer f.Close()
-		return p.entry(path, "", true, p.budget.reader(f))
+		return p.entry(path, "", true, f)
 	})
 }
 
@@ -222,7 +229,7 @@ func (p *picker) file(name string, regular bool, r io.Reader) error {
 		return err
 	}
 	defer f.Close()
-	if _, err := io.Copy(f, r); err != nil {
+	if _, err := io.Copy(f, p.written.reader(r)); err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
 	if err := f.Sync(); err != nil {

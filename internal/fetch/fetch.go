@@ -115,7 +115,7 @@ func Get(ctx context.Context, set Set, opt Options) error {
 // install makes the folder from archives, folders and files.
 func install(ctx context.Context, set Set, opt Options, from ...string) error {
 	return atomicfile.Dir(opt.Dir, func(tmp string) error {
-		p := &picker{set: set, dir: tmp, budget: budget{ctx: ctx, left: set.MaxBytes}}
+		p := newPicker(ctx, set, tmp)
 		for _, name := range from {
 			opt.Events.Send(event.Event{Type: event.Note, Message: "taking " + set.Name + " from " + name})
 			if err := p.take(name); err != nil {

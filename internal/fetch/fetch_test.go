@@ -84,6 +84,21 @@ func tarWith(h tar.Header, data string) []byte {
 	return b.Bytes()
 }
 
+// sparseTar is a tar file with two.bin as a hole of a terabyte. The writer
+// refuses records of sparse files, but not the same with another letter.
+func sparseTar() []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	size := "1000000000000"
+	hole := append([]byte("1\n"+size+"\n0\n"), make([]byte, 512)...)[:512]
+	w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: int64(len(hole)), Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"GNX.sparse.major": "1", "GNX.sparse.minor": "0", "GNX.sparse.name": "two.bin", "GNX.sparse.realsize": size,
+	}})
+	w.Write(hole)
+	w.Close()
+	return bytes.ReplaceAll(b.Bytes(), []byte("GNX."), []byte("GNU."))
+}
+
 func gzipped(data []byte) []byte {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -256,6 +271,7 @@ func TestBadArchives(t *testing.T) {
 		"empty":         {nil, "too short"},
 		"nonsense":      {bytes.Repeat([]byte("nonsense"), 1000), "not a tar"},
 		"huge":          {gzipped(tarOf(huge)), "unpacks to more"},
+		"sparse":        {sparseTar(), "unpacks to more"},
 		"huge zip":      {zipOf(map[string][]byte{"two.bin": make([]byte, 2_000_000)}), "unpacks to more"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -361,7 +377,7 @@ func FuzzArchive(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer os.RemoveAll(dir)
-		p := &picker{set: set, dir: dir, budget: budget{ctx: context.Background(), left: 1 << 20}}
+		p := newPicker(context.Background(), set, dir)
 		p.take(archive) // an error is as good as none
 		for _, name := range listing(t, dir) {
 			if set.place(name) == "" && name != "pics" {

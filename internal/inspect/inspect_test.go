@@ -236,9 +236,6 @@ func real(t *testing.T, name string, size int) *Report {
 	for _, split := range []dataset.Split{dataset.Train, dataset.Test} {
 		opt := dataset.Options{Size: size}
 		set, err := dataset.Open(context.Background(), dir, split, opt)
-		if name == "tsrd" && err != nil {
-			t.Skipf("no reader for TSRD yet: %v", err)
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
