@@ -3,6 +3,7 @@ package attack_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 
@@ -80,5 +81,40 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 		if !bytes.Equal(again.Pixels, inMemory.Pixels) {
 			t.Errorf("%s: the truth of the copy does not make the same pixels", c.format)
 		}
+	}
+}
+
+// TestApplyToStoredSet poisons a set whose pixels are mapped from a store, where
+// a write would end the process, and closes it before the copy is used.
+func TestApplyToStoredSet(t *testing.T) {
+	ctx := context.Background()
+	written := attacktest.Set(attack.Shape{Height: 16, Width: 16, Channels: 3}, 40)
+	written.Format = "csv"
+	dir := filepath.Join(t.TempDir(), "data")
+	if _, err := dataset.Write(ctx, dir, written, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	poison := func(opt dataset.Options) *dataset.Set {
+		source, err := dataset.Open(ctx, dir, dataset.Train, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		planned, err := attack.Plan(source, 1, []attack.Part{part(attack.DirtyLabel, 3, .2)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := planned.Apply(ctx, source, catalog.AttackFromSpec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(source.Close(), out.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	inMemory := poison(dataset.Options{Size: 16})
+	stored := poison(dataset.Options{Size: 16, Store: t.TempDir()})
+	if stored.Fingerprint() != inMemory.Fingerprint() {
+		t.Error("poisoned differently from a store and from memory")
 	}
 }

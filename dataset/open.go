@@ -16,16 +16,17 @@ import (
 // ErrNoSplit says that a set has no part of the wanted name.
 var ErrNoSplit = errors.New("the set has no such split")
 
-// ErrNeedsSize says that a folder of images was to be read without a Size.
-var ErrNeedsSize = errors.New("a folder of images needs an image size")
+// ErrNeedsSize says that images in files of their own were to be read without a
+// Size.
+var ErrNeedsSize = errors.New("images in files of their own need an image size")
 
 // Options says how a set is read.
 type Options struct {
 	// Size is the height and width of the images in memory, 1 … 1024 pixels;
 	// other images are resized to it without keeping their aspect. 0 keeps the
-	// size of IDX and CIFAR images and is an error for a folder of images.
+	// size of IDX and CIFAR images and is an error for images in files of their own.
 	Size int
-	// SkipBad leaves bad files of a folder of images out and lists them in
+	// SkipBad leaves bad image files out and lists them in
 	// Set.Skipped, where otherwise the first one is an error.
 	SkipBad bool
 	// Crop takes of each image only the box that a manifest or TSRD's

@@ -95,7 +95,7 @@ docs/formats.md and recipes/poison.
 	f.StringArrayVar(&p.part.testImage, "test-param", nil, "a parameter that differs in test images, `name=value`")
 	f.StringVar(&p.recipe, "recipe", "", "poison recipe `file` (TOML), instead of the options above")
 	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples (default: the recipe's, or 0)")
-	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; a folder of images needs it")
+	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
 	addJSON(cmd, &p.json)
