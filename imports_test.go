@@ -40,7 +40,7 @@ func TestImportsPointOneWay(t *testing.T) {
 			[]string{"attack", "internal/evaluation", "internal/catalog"},
 		},
 		{
-			[]string{"dataset", "attack", "internal/isolate", "internal/metric", "internal/recipe", "internal/event", "internal/safetensors", "report"},
+			[]string{"dataset", "attack", "internal/isolate", "internal/metric", "internal/recipe", "internal/event", "internal/safetensors", "internal/inspect", "internal/fetch", "report"},
 			[]string{"internal/torch"},
 		},
 		{
@@ -76,6 +76,8 @@ func TestImportsOnly(t *testing.T) {
 		"dataset":             {"internal/seed", "internal/atomicfile"},
 		"internal/torch":      {},
 		"internal/event":      {},
+		"internal/fetch":      {"internal/atomicfile", "internal/event"},
+		"internal/inspect":    {"dataset", "internal/seed", "internal/atomicfile"},
 		"internal/recipe":     {},
 		"internal/atomicfile": {},
 	} {

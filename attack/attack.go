@@ -1,9 +1,10 @@
 // Package attack plants backdoors in image sets, for tests and red teams.
 //
-// Three choices are independent: which samples are poisoned and what label
-// they get (the Plan, made from PlanOptions), which pixels change (the
-// Trigger), and with which parameters the trigger is made (the Attack). A
-// Truth records all of it, apart from the data.
+// Three choices are independent: which pixels change (the Trigger that an
+// Attack makes), which label a sample gets (the LabelMode), and which samples
+// they are. A Part holds the three; Plan draws the samples of a list of parts
+// from a seed. The result, a Truth, is everything that is to be known of a
+// poisoned set, apart from the data: Apply makes the set from its source.
 //
 // # Arithmetic
 //
@@ -28,7 +29,7 @@ type Attack interface {
 	Name() string
 	// Summary says in one line what the trigger does and where it comes from.
 	Summary() string
-	// Mode is the label mode the attack is usually run with.
+	// Mode is the label mode the attack is usually run with, or "".
 	Mode() LabelMode
 	// Params declares every parameter on fs, bound to the receiver's fields,
 	// with the field's present value as default. A trigger depends on nothing
@@ -52,7 +53,7 @@ type Trigger interface {
 	Apply(dst, src []byte, index int)
 }
 
-// LabelMode says whose samples are poisoned and what label they carry.
+// LabelMode says whose samples are poisoned and what label they get.
 type LabelMode string
 
 // The label modes.
@@ -61,12 +62,20 @@ const (
 	DirtyLabel LabelMode = "dirty-label"
 	// CleanLabel poisons samples of the target class and keeps their label.
 	CleanLabel LabelMode = "clean-label"
+	// AllToAll poisons samples of every class y and relabels them to y+1, the
+	// last class to 0.
+	AllToAll LabelMode = "all-to-all"
+	// LabelNoise gives samples of every class another label, each equally likely.
+	LabelNoise LabelMode = "label-noise"
 )
 
-// Validate refuses a mode that is neither of the two.
+// Validate refuses a mode that is none of the four.
 func (m LabelMode) Validate() error {
-	return oneOf("label mode", string(m), string(DirtyLabel), string(CleanLabel))
+	return oneOf("label mode", string(m), string(DirtyLabel), string(CleanLabel), string(AllToAll), string(LabelNoise))
 }
+
+// Targeted tells whether the mode has a target label.
+func (m LabelMode) Targeted() bool { return m == DirtyLabel || m == CleanLabel }
 
 // Shape is the size of the images a trigger is made for.
 type Shape struct {

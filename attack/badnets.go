@@ -3,19 +3,28 @@ package attack
 import (
 	"flag"
 	"fmt"
+	"strconv"
+	"strings"
 )
 
-// BadNets stamps a small square patch into a corner, flush with both edges
-// (Gu et al. 2017, "BadNets"; BadNets in table 2).
+// BadNets stamps a small square patch, by default into a corner, flush with
+// both edges (Gu et al. 2017, "BadNets"; BadNets in table 2).
 type BadNets struct {
-	Size    int    // side of the patch in pixels, at least 1
-	Corner  string // top-left, top-right, bottom-left or bottom-right
-	Pattern string // square: all white; checkerboard: white and black pixels, white first
+	Size int // side of the patch in pixels, at least 1; 1 is a single pixel
+	// Position is top-left, top-right, bottom-left, bottom-right, all-corners,
+	// or "X,Y": the pixel, from the left and from the top, both from 0, where
+	// the patch's top left lies.
+	Position string
+	// Pattern is "square", all white; "checkerboard", white and black pixels,
+	// white first; or "four-pixels", which needs size 3: white in the middle and
+	// in all corners but the top left, the others as they are (Gu et al.'s
+	// pattern of bright pixels).
+	Pattern string
 }
 
 // DefaultBadNets returns a white 3×3 square at the bottom right.
 func DefaultBadNets() *BadNets {
-	return &BadNets{Size: 3, Corner: "bottom-right", Pattern: "square"}
+	return &BadNets{Size: 3, Position: "bottom-right", Pattern: "square"}
 }
 
 // Name returns "badnets".
@@ -23,75 +32,123 @@ func (b *BadNets) Name() string { return "badnets" }
 
 // Summary describes the trigger.
 func (b *BadNets) Summary() string {
-	return "a small patch in a corner (Gu et al. 2017)"
+	return "a small patch, mostly in a corner (Gu et al. 2017)"
 }
 
 // Mode returns DirtyLabel.
 func (b *BadNets) Mode() LabelMode { return DirtyLabel }
 
-// Params declares size, corner and pattern.
+// Params declares size, position and pattern.
 func (b *BadNets) Params(fs *flag.FlagSet) {
 	fs.IntVar(&b.Size, "size", b.Size, "side of the patch in pixels")
-	fs.StringVar(&b.Corner, "corner", b.Corner, "top-left, top-right, bottom-left or bottom-right")
-	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "square (white) or checkerboard")
+	fs.StringVar(&b.Position, "position", b.Position, "top-left, top-right, bottom-left, bottom-right, all-corners or X,Y")
+	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "square (white), checkerboard or four-pixels")
 }
 
-// Validate refuses an empty patch and unknown corners and patterns.
+// Validate refuses an empty patch and unknown positions and patterns.
 func (b *BadNets) Validate() error {
 	if b.Size < 1 {
 		return fmt.Errorf("badnets: size %d: must be at least 1", b.Size)
 	}
-	if err := oneOf("badnets: corner", b.Corner, "top-left", "top-right", "bottom-left", "bottom-right"); err != nil {
+	if b.Pattern == "four-pixels" && b.Size != 3 {
+		return fmt.Errorf("badnets: size %d: the pattern four-pixels has size 3", b.Size)
+	}
+	if _, err := b.places(Shape{Height: maxSide, Width: maxSide}); err != nil {
 		return err
 	}
-	return oneOf("badnets: pattern", b.Pattern, "square", "checkerboard")
+	return oneOf("badnets: pattern", b.Pattern, "square", "checkerboard", "four-pixels")
 }
 
-// Trigger makes the patch for images of one shape.
+// place is where a patch's top left pixel lies, from 0.
+type place struct{ top, left int }
+
+// places turns Position into pixels.
+func (b *BadNets) places(shape Shape) ([]place, error) {
+	bottom, right := shape.Height-b.Size, shape.Width-b.Size
+	switch b.Position {
+	case "top-left":
+		return []place{{0, 0}}, nil
+	case "top-right":
+		return []place{{0, right}}, nil
+	case "bottom-left":
+		return []place{{bottom, 0}}, nil
+	case "bottom-right":
+		return []place{{bottom, right}}, nil
+	case "all-corners":
+		return []place{{0, 0}, {0, right}, {bottom, 0}, {bottom, right}}, nil
+	}
+	x, y, _ := strings.Cut(b.Position, ",")
+	left, errX := strconv.ParseUint(x, 10, 15)
+	top, errY := strconv.ParseUint(y, 10, 15)
+	if errX != nil || errY != nil {
+		return nil, fmt.Errorf("badnets: position %q: must be top-left, top-right, bottom-left, bottom-right, all-corners or X,Y", b.Position)
+	}
+	return []place{{int(top), int(left)}}, nil
+}
+
+// Trigger makes the patch for images of one shape. It must lie inside them,
+// and four patches must not overlap.
 func (b *BadNets) Trigger(shape Shape) (Trigger, error) {
 	if err := validate(b, shape); err != nil {
 		return nil, err
 	}
-	if b.Size > min(shape.Height, shape.Width) {
-		return nil, fmt.Errorf("badnets: a patch of %d×%d pixels does not fit images of %d×%d",
+	places, err := b.places(shape)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if p.top < 0 || p.left < 0 || p.top > shape.Height-b.Size || p.left > shape.Width-b.Size {
+			return nil, fmt.Errorf("badnets: a patch of %d×%d pixels does not fit images of %d×%d at %s",
+				b.Size, b.Size, shape.Height, shape.Width, b.Position)
+		}
+	}
+	if len(places) > 1 && 2*b.Size > min(shape.Height, shape.Width) {
+		return nil, fmt.Errorf("badnets: four patches of %d×%d pixels do not fit images of %d×%d",
 			b.Size, b.Size, shape.Height, shape.Width)
 	}
-	p := patch{shape: shape, size: b.Size, checkerboard: b.Pattern == "checkerboard"}
-	if b.Corner == "bottom-left" || b.Corner == "bottom-right" {
-		p.top = shape.Height - b.Size
-	}
-	if b.Corner == "top-right" || b.Corner == "bottom-right" {
-		p.left = shape.Width - b.Size
-	}
-	return p, nil
+	return patch{shape, b.Size, places, b.Pattern}, nil
 }
 
 // patch is the trigger of BadNets.
 type patch struct {
-	shape           Shape
-	top, left, size int
-	checkerboard    bool
+	shape   Shape
+	size    int
+	places  []place
+	pattern string
 }
 
 func (p patch) Shape() Shape { return p.shape }
 
 func (p patch) Apply(dst, src []byte, _ int) {
 	copy(dst, src)
-	for y := range p.size {
-		for x := range p.size {
-			at := ((p.top+y)*p.shape.Width + p.left + x) * p.shape.Channels
-			for c := range p.shape.Channels {
-				dst[at+c] = p.value(y, x)
+	for _, at := range p.places {
+		for y := range p.size {
+			for x := range p.size {
+				value, painted := p.value(y, x)
+				if !painted {
+					continue
+				}
+				first := ((at.top+y)*p.shape.Width + at.left + x) * p.shape.Channels
+				for c := range p.shape.Channels {
+					dst[first+c] = value
+				}
 			}
 		}
 	}
 }
 
-func (p patch) value(y, x int) byte {
-	if p.checkerboard && (y+x)%2 == 1 {
-		return 0
+// value is what the patch paints, if it does.
+func (p patch) value(y, x int) (value byte, painted bool) {
+	even := (y+x)%2 == 0
+	switch p.pattern {
+	case "checkerboard":
+		if !even {
+			return 0, true
+		}
+	case "four-pixels":
+		return 255, even && y+x > 0
 	}
-	return 255
+	return 255, true
 }
 
 // validate is what every attack checks before it makes a trigger.

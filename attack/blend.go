@@ -3,6 +3,7 @@ package attack
 import (
 	"flag"
 	"fmt"
+	"slices"
 
 	"cordon/internal/seed"
 )
@@ -13,8 +14,10 @@ import (
 type Blend struct {
 	Alpha float64 // share of the pattern, above 0 and at most 1
 	// Pattern is "blocks", a 4×4 grid of random saturated colours (black and
-	// white in grey images), or "noise", an independent uniform value per sample.
+	// white in grey images), "noise", an independent uniform value per sample,
+	// or "image", the file Image.
 	Pattern string
+	Image   Picture // opaque, of the size of the images; only for the pattern "image"
 	// Seed draws the pattern. It is the attack's own: training and test images
 	// carry the same pattern whatever seed chose the poisoned samples.
 	Seed uint64
@@ -35,19 +38,24 @@ func (b *Blend) Summary() string {
 // Mode returns CleanLabel.
 func (b *Blend) Mode() LabelMode { return CleanLabel }
 
-// Params declares alpha, pattern and seed.
+// Params declares alpha, pattern, image and seed.
 func (b *Blend) Params(fs *flag.FlagSet) {
 	fs.Float64Var(&b.Alpha, "alpha", b.Alpha, "share of the pattern, above 0 and at most 1")
-	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "blocks (4×4 saturated colours) or noise")
+	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "blocks (4×4 saturated colours), noise or image")
+	fs.Var(&b.Image, "image", "PNG file of the size of the images, for the pattern image")
 	fs.Uint64Var(&b.Seed, "seed", b.Seed, "draws the pattern")
 }
 
-// Validate refuses a share outside (0, 1] and unknown patterns.
+// Validate refuses a share outside (0, 1], unknown patterns, and an image file
+// that is missing or not used.
 func (b *Blend) Validate() error {
 	if !(b.Alpha > 0 && b.Alpha <= 1) { // NaN too
 		return fmt.Errorf("blend: alpha %v: must be above 0 and at most 1", b.Alpha)
 	}
-	return oneOf("blend: pattern", b.Pattern, "blocks", "noise")
+	if (b.Pattern == "image") != (b.Image.path != "") {
+		return fmt.Errorf("blend: pattern %s with image %q: the pattern image and an image file need each other", b.Pattern, b.Image.path)
+	}
+	return oneOf("blend: pattern", b.Pattern, "blocks", "noise", "image")
 }
 
 // Trigger draws the pattern for images of one shape.
@@ -55,14 +63,37 @@ func (b *Blend) Trigger(shape Shape) (Trigger, error) {
 	if err := validate(b, shape); err != nil {
 		return nil, err
 	}
-	if b.Pattern == "noise" {
-		return blend{shape, b.Alpha, noisePattern(shape, b.Seed)}, nil
+	pattern, err := b.pattern(shape)
+	if err != nil {
+		return nil, fmt.Errorf("blend: %w", err)
+	}
+	return blend{shape, b.Alpha, pattern}, nil
+}
+
+func (b *Blend) pattern(shape Shape) ([]byte, error) {
+	switch b.Pattern {
+	case "noise":
+		return noisePattern(shape, b.Seed), nil
+	case "image":
+		return imagePattern(shape, &b.Image)
 	}
 	if min(shape.Height, shape.Width) < blockGrid {
-		return nil, fmt.Errorf("blend: a grid of %d×%d blocks does not fit images of %d×%d pixels",
+		return nil, fmt.Errorf("a grid of %d×%d blocks does not fit images of %d×%d pixels",
 			blockGrid, blockGrid, shape.Height, shape.Width)
 	}
-	return blend{shape, b.Alpha, blockPattern(shape, drawHues(b.Seed))}, nil
+	return blockPattern(shape, drawHues(b.Seed)), nil
+}
+
+// imagePattern refuses transparency, which Custom has a use for.
+func imagePattern(shape Shape, p *Picture) ([]byte, error) {
+	pattern, opacity, err := p.decode(shape)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Min(opacity) < 255 {
+		return nil, fmt.Errorf("%s is transparent in places: use the attack custom", p.path)
+	}
+	return pattern, nil
 }
 
 // blend is the trigger of Blend.

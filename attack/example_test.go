@@ -6,6 +6,7 @@ import (
 
 	"cordon/attack"
 	"cordon/attack/attacktest"
+	"cordon/internal/catalog"
 )
 
 func Example() {
@@ -16,24 +17,25 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	trigger, err := a.Trigger(attack.ShapeOf(set))
+	part := attack.PartOf(a, 2, .05)
+	part.CoverRate = .1 // these carry the trigger with their true label
+	truth, err := attack.Plan(set, 1, []attack.Part{part})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	plan, err := attack.NewPlan(set, attack.PlanOptions{Rate: .05, Target: 2, Mode: a.Mode(), Seed: 1})
+	poisoned, err := truth.Apply(context.Background(), set, catalog.AttackFromSpec)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	poisoned, err := attack.Apply(context.Background(), set, plan, trigger)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(len(plan.Indices), "of", poisoned.Len(), "samples poisoned")
-	fmt.Println(attack.SpecOf(a))
+	fmt.Println(part)
+	fmt.Println(len(truth.Indices(attack.Poisoned)), "of", poisoned.Len(), "samples poisoned")
+	fmt.Println(len(truth.Indices(attack.Cover)), "covers")
+	fmt.Println(part.Train)
 	// Output:
+	// blend, clean-label with covers
 	// 5 of 100 samples poisoned
-	// {blend map[alpha:0.15 pattern:blocks seed:0]}
+	// 10 covers
+	// blend alpha=0.15 image= pattern=blocks seed=0
 }

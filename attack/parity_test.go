@@ -6,9 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 )
 
@@ -58,20 +58,29 @@ func (c parityCase) run(t *testing.T) []byte {
 		return blockPattern(shape, drawn)
 	}
 	dst := make([]byte, shape.Bytes())
+	if c.Trigger == "wanet" { // of a formula's field: numpy cannot draw ours
+		c.warp(t, shape, dst)
+		return dst
+	}
 	c.trigger(t, shape).Apply(dst, formula(shape, 37, 5), 0)
 	return dst
 }
 
 func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
-	if c.Trigger == "blend" { // of a formula's pattern: numpy cannot draw ours
-		alpha, err := strconv.ParseFloat(c.Params["alpha"], 64)
-		if err != nil {
-			t.Fatal(err)
+	params := map[string]string{}
+	maps.Copy(params, c.Params)
+	switch c.Trigger { // numpy cannot draw our patterns: both take a formula's
+	case "blend":
+		params["pattern"], params["image"] = "image", picture(t, shape, formula(shape, 91, 40), opaque)
+	case "custom":
+		params["image"] = picture(t, shape, formula(shape, 91, 40), func(i int) byte { return byte(i*7 + 3) })
+		if params["mask"] == "formula" {
+			mask := Shape{shape.Height, shape.Width, 1}
+			params["mask"] = picture(t, mask, formula(mask, 53, 9), opaque)
 		}
-		return blend{shape, alpha, formula(shape, 91, 40)}
 	}
-	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG()}[c.Trigger]
-	if err := Configure(a, c.Params); err != nil {
+	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
+	if err := Configure(a, params); err != nil {
 		t.Fatal(err)
 	}
 	trigger, err := a.Trigger(shape)
@@ -80,6 +89,25 @@ func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
 	}
 	return trigger
 }
+
+func (c parityCase) warp(t *testing.T, shape Shape, dst []byte) {
+	w := DefaultWaNet()
+	if err := Configure(w, c.Params); err != nil {
+		t.Fatal(err)
+	}
+	control := make([]vector, w.Grid*w.Grid)
+	for k := range control {
+		control[k] = vector{spread(k, 389, 71), spread(k, 577, 13)}
+	}
+	pixel := -1
+	newWarp(shape, *w, control).bend(dst, formula(shape, 37, 5), func() vector {
+		pixel++
+		return vector{spread(pixel, 787, 5), spread(pixel, 463, 29)}
+	})
+}
+
+// spread is a number of −1…1 that triggers.py computes alike.
+func spread(k, step, offset int) float64 { return float64((k*step+offset)%1024)/512 - 1 }
 
 // formula fills an image as triggers.py does.
 func formula(shape Shape, step, offset int) []byte {
@@ -115,6 +143,9 @@ func TestPatternsStay(t *testing.T) {
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
 			t.Errorf("%s pattern of seed 1 changed: %s, want %s", c.name, got, c.want)
 		}
+	}
+	if got, want := drawControl(4, 1)[0], (vector{-0.2534767024813265, -0.8295434593196342}); got != want {
+		t.Errorf("field of seed 1 begins with %v, want %v", got, want)
 	}
 	if bytes.Equal(noisePattern(shape, 1), noisePattern(shape, 2)) || drawHues(1) == drawHues(2) {
 		t.Error("seeds 1 and 2 give the same pattern")

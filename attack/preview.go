@@ -5,49 +5,116 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"image/png"
 	"io"
+	"slices"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/basicfont"
+	"golang.org/x/image/math/fixed"
 
 	"cordon/dataset"
 )
 
 const (
-	previewSide = 112 // images smaller than this are enlarged, in pixels
-	previewGap  = 4   // between images, in pixels
-	previewGain = 8   // differences are shown this much larger
-	previewMost = 64  // columns
+	previewSide  = 96 // images smaller than this are enlarged, in pixels
+	previewGap   = 4  // between images, in pixels
+	previewTitle = 16 // height of a line of text, in pixels
+	previewGain  = 8  // differences are shown this much larger
+	previewRow   = 4  // samples side by side
+	previewMost  = 12 // samples of one kind
 )
 
-// Preview writes a PNG of up to n poisoned samples, 1 ≤ n ≤ 64, spread evenly
-// over the plan, one a column: above the clean image, below it the poisoned
-// one, at the bottom their difference, eight times amplified around grey. Small
-// images are enlarged by whole factors without smoothing. clean and poisoned
-// are Apply's input and output; a plan without samples is an error.
-func Preview(w io.Writer, clean, poisoned *dataset.Set, plan *Plan, n int) error {
-	if n < 1 || n > previewMost {
-		return fmt.Errorf("preview of %d samples: must be 1 to %d", n, previewMost)
+// Preview writes a PNG of changed samples, each as three images side by side:
+// clean, poisoned, and their difference, eight times amplified around grey.
+// Samples of one part and role stand under their title, spread evenly over the
+// set: up to twelve where there is one kind, up to four of each where there are
+// several. Small images are enlarged by whole factors without smoothing. clean
+// and poisoned are Apply's input and output; a truth that changes nothing is an
+// error.
+func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
+	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.Samples || poisoned.Len() != t.Samples {
+		return errors.New("preview: the clean or the poisoned set is not the one of the truth")
 	}
-	if len(plan.Indices) == 0 {
-		return errors.New("preview: no sample is poisoned")
+	var bands []band
+	for k, p := range t.Parts {
+		for _, role := range roles() {
+			title := fmt.Sprintf("%s, %s%s: %s", role, p.Mode, p.aim(t.Classes), p.spec(role))
+			bands = append(bands, band{title, t.sources(k, role), poisoned.Image})
+		}
 	}
-	if ShapeOf(clean) != ShapeOf(poisoned) || clean.Len() != poisoned.Len() {
-		return errors.New("preview: the clean and the poisoned set differ in size")
+	return paint(w, clean, bands)
+}
+
+// PreviewTest is Preview for the images that ASR is measured on: test images
+// with the trigger of each part that has a goal. Triggers of parts without one
+// may be nil.
+func PreviewTest(w io.Writer, test *dataset.Set, parts []Part, triggers []Trigger) error {
+	var bands []band
+	for k, p := range parts {
+		var samples []int
+		for i, label := range test.Labels {
+			if p.Goal(label, len(test.Classes)) != label {
+				samples = append(samples, i)
+			}
+		}
+		bands = append(bands, band{fmt.Sprintf("test, %s%s: %s", p.Mode, p.aim(test.Classes), p.Test), samples, func(i int) []byte {
+			image := make([]byte, test.ImageBytes())
+			triggers[k].Apply(image, test.Image(i), i)
+			return image
+		}})
 	}
-	if err := plan.check(clean); err != nil {
-		return fmt.Errorf("preview: %w", err)
+	return paint(w, test, bands)
+}
+
+// band is what a preview shows of one kind of samples.
+type band struct {
+	title   string
+	samples []int
+	after   func(sample int) []byte
+}
+
+// paint draws the bands that have samples.
+func paint(w io.Writer, clean *dataset.Set, bands []band) error {
+	bands = slices.DeleteFunc(bands, func(b band) bool { return len(b.samples) == 0 })
+	if len(bands) == 0 {
+		return errors.New("preview: no sample is changed")
 	}
-	g := newGrid(ShapeOf(clean), min(n, len(plan.Indices)), 3)
-	for column := range g.columns {
-		i := plan.Indices[column*len(plan.Indices)/g.columns]
-		before, after := clean.Image(i), poisoned.Image(i)
-		g.draw(column, 0, before)
-		g.draw(column, 1, after)
-		g.draw(column, 2, amplified(before, after))
+	most := previewMost
+	if len(bands) > 1 {
+		most = previewRow
+	}
+	for i, b := range bands {
+		bands[i].samples = evenly(b.samples, most)
+	}
+	g := newGrid(ShapeOf(clean), bands)
+	for _, b := range bands {
+		g.title(b.title)
+		for k, i := range b.samples {
+			before, after := clean.Image(i), b.after(i)
+			column := k % previewRow * 3
+			g.draw(column, before)
+			g.draw(column+1, after)
+			g.draw(column+2, amplified(before, after))
+			if k%previewRow == previewRow-1 || k == len(b.samples)-1 {
+				g.top += g.shape.Height*g.scale + previewGap
+			}
+		}
 	}
 	if err := png.Encode(w, g.canvas); err != nil {
 		return fmt.Errorf("preview: %w", err)
 	}
 	return nil
+}
+
+// evenly takes up to most samples, at equal distances.
+func evenly(samples []int, most int) []int {
+	out := make([]int, min(most, len(samples)))
+	for j := range out {
+		out[j] = samples[j*len(samples)/len(out)]
+	}
+	return out
 }
 
 // amplified shows the change of each sample around grey.
@@ -59,34 +126,47 @@ func amplified(before, after []byte) []byte {
 	return out
 }
 
-// grid lays out images of one shape in columns and rows on white.
+// background differs from black, white and the grey of no difference, so that
+// triggers at the edge stand out.
+var background = color.RGBA{176, 196, 222, 255}
+
+// grid lays out images of one shape in rows.
 type grid struct {
-	shape   Shape
-	columns int
-	scale   int // pixels per pixel
-	canvas  *image.RGBA
+	shape  Shape
+	scale  int // pixels per pixel
+	top    int // where the next row begins
+	canvas *image.RGBA
 }
 
-func newGrid(shape Shape, columns, rows int) *grid {
-	g := &grid{shape: shape, columns: columns}
+func newGrid(shape Shape, bands []band) *grid {
+	g := &grid{shape: shape, top: previewGap}
 	g.scale = max(1, (previewSide+shape.Width-1)/shape.Width)
-	width := columns*(shape.Width*g.scale+previewGap) + previewGap
-	height := rows*(shape.Height*g.scale+previewGap) + previewGap
-	g.canvas = image.NewRGBA(image.Rect(0, 0, width, height))
-	for i := range g.canvas.Pix {
-		g.canvas.Pix[i] = 255
+	columns, height := 0, previewGap
+	for _, b := range bands {
+		rows := (len(b.samples) + previewRow - 1) / previewRow
+		height += previewTitle + rows*(shape.Height*g.scale+previewGap)
+		columns = max(columns, 3*min(len(b.samples), previewRow))
 	}
+	g.canvas = image.NewRGBA(image.Rect(0, 0, columns*(shape.Width*g.scale+previewGap)+previewGap, height))
+	draw.Draw(g.canvas, g.canvas.Bounds(), image.NewUniform(background), image.Point{}, draw.Src)
 	return g
 }
 
-// draw paints one image, enlarged to its nearest neighbour.
-func (g *grid) draw(column, row int, pixels []byte) {
+// title writes a line of text and moves below it.
+func (g *grid) title(text string) {
+	d := font.Drawer{Dst: g.canvas, Src: image.Black, Face: basicfont.Face7x13}
+	d.Dot = fixed.P(previewGap, g.top+basicfont.Face7x13.Ascent)
+	d.DrawString(text)
+	g.top += previewTitle
+}
+
+// draw paints one image into the row, enlarged to its nearest neighbour.
+func (g *grid) draw(column int, pixels []byte) {
 	left := previewGap + column*(g.shape.Width*g.scale+previewGap)
-	top := previewGap + row*(g.shape.Height*g.scale+previewGap)
 	for y := range g.shape.Height * g.scale {
 		for x := range g.shape.Width * g.scale {
 			at := (y/g.scale*g.shape.Width + x/g.scale) * g.shape.Channels
-			g.canvas.SetRGBA(left+x, top+y, rgba(pixels[at:at+g.shape.Channels]))
+			g.canvas.SetRGBA(left+x, g.top+y, rgba(pixels[at:at+g.shape.Channels]))
 		}
 	}
 }

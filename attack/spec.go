@@ -15,6 +15,15 @@ type Spec struct {
 	Params map[string]string `json:"params"`
 }
 
+// String returns the name and the parameters, in the order of their names.
+func (s Spec) String() string {
+	text := s.Name
+	for _, name := range sortedKeys(s.Params) {
+		text += " " + name + "=" + s.Params[name]
+	}
+	return text
+}
+
 // SpecOf returns the spec of a with every parameter, defaults too, so that it
 // means the same when a later version has other defaults.
 func SpecOf(a Attack) Spec {

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,101 +15,96 @@ import (
 )
 
 // TruthVersion is the version of the truth file's schema that is written and read.
-const TruthVersion = 1
+const TruthVersion = 2
 
-// maxTruthBytes bounds a truth file: about a million poisoned samples.
-const maxTruthBytes = 64 << 20
+// maxTruthBytes bounds a truth file: about a million changed samples.
+const maxTruthBytes = 128 << 20
+
+// maxParts bounds the parts of a poisoning.
+const maxParts = 100
 
 // Truth records what was poisoned in a set, and how. It lives apart from the
-// data: cleaning never sees it, evaluation joins results with it. Attack, Mode,
-// Target, Rate and Seed rebuild the poisoned set from its source.
+// data: cleaning never sees it, evaluation joins results with it. Source, Seed
+// and Parts fix the poisoned set; Apply makes it.
 type Truth struct {
-	Version int       `json:"version"`
-	Attack  Spec      `json:"attack"`
-	Mode    LabelMode `json:"mode"`
-	Target  int       `json:"target"`
-	Rate    float64   `json:"rate"` // fraction of all training samples
-	Seed    uint64    `json:"seed"` // drew the samples
+	Version int    `json:"version"`
+	Seed    uint64 `json:"seed"`  // drew the samples
+	Parts   []Part `json:"parts"` // none: nothing is poisoned
 	// Source and Poisoned are the fingerprints of the training set before and
-	// after. The writer of the file sets them.
+	// after. Plan leaves Poisoned to the writer of the file.
 	Source   string   `json:"source"`
 	Poisoned string   `json:"poisoned"`
 	Shape    Shape    `json:"shape"`
 	Classes  []string `json:"classes"`
-	Samples  int      `json:"samples"` // in the training set, poisoned or not
-	// Changed lists the poisoned samples in ascending order.
+	Samples  int      `json:"samples"` // in the training set, changed or not
+	// Changed lists the changed samples, ascending by Index.
 	Changed []Changed `json:"changed"`
 }
 
-// Changed is one poisoned sample.
+// Changed is one sample that is not as it was.
 type Changed struct {
-	Index int   `json:"index"` // position in the poisoned set as it is read back
-	Label int32 `json:"label"` // the label it had before
+	Index  int   `json:"index"`  // position in the poisoned set as it is read back
+	Source int   `json:"source"` // position in the source
+	Part   int   `json:"part"`   // which of Parts, from 0
+	Role   Role  `json:"role"`
+	Label  int32 `json:"label"` // the label it had
+	Given  int32 `json:"given"` // the label it carries
 }
 
-// NewTruth describes what Apply does to source by plan with the trigger of a.
-// Source, Poisoned and, if the poisoned set is read back in another order,
-// Remap are left to the caller.
-func NewTruth(source *dataset.Set, plan *Plan, a Attack) (*Truth, error) {
-	if err := plan.check(source); err != nil {
-		return nil, err
-	}
-	t := &Truth{
-		Version: TruthVersion, Attack: SpecOf(a),
-		Mode: plan.Mode, Target: plan.Target, Rate: plan.Rate, Seed: plan.Seed,
-		Shape: ShapeOf(source), Classes: slices.Clone(source.Classes), Samples: source.Len(),
-		Changed: make([]Changed, len(plan.Indices)),
-	}
-	for k, i := range plan.Indices {
-		t.Changed[k] = Changed{i, source.Labels[i]}
-	}
-	if err := t.Validate(); err != nil {
-		return nil, err
-	}
-	return t, nil
-}
+// Role says what a changed sample is for.
+type Role string
 
-// Indices returns the positions of the poisoned samples, ascending.
-func (t *Truth) Indices() []int {
-	indices := make([]int, len(t.Changed))
-	for k, c := range t.Changed {
-		indices[k] = c.Index
+// The roles.
+const (
+	// Poisoned samples plant the backdoor, or are wrong labels.
+	Poisoned Role = "poisoned"
+	// Cover samples carry the trigger and their true label, so that the
+	// backdoor is harder to tell.
+	Cover Role = "cover"
+)
+
+// Indices returns the positions of the samples of one role, ascending.
+func (t *Truth) Indices(role Role) []int {
+	var indices []int
+	for _, c := range t.Changed {
+		if c.Role == role {
+			indices = append(indices, c.Index)
+		}
 	}
 	return indices
 }
 
-// Remap moves every index to newIndex(index), for a set that is read back in
-// another order (dataset.Written.Index has the new positions). It refuses an index outside the set or given twice, and then
-// leaves t as it was.
+// Remap moves every Index to newIndex(index), for a set that is read back in
+// another order (dataset.Written.Index has the new positions). It refuses an
+// index outside the set or given twice, and then leaves t as it was.
 func (t *Truth) Remap(newIndex func(old int) int) error {
-	moved := slices.Clone(t.Changed)
-	for k := range moved {
-		moved[k].Index = newIndex(moved[k].Index)
-	}
-	slices.SortFunc(moved, func(a, b Changed) int { return a.Index - b.Index })
 	changed := *t
-	changed.Changed = moved
+	changed.Changed = slices.Clone(t.Changed)
+	for k, c := range changed.Changed {
+		changed.Changed[k].Index = newIndex(c.Index)
+	}
+	slices.SortFunc(changed.Changed, func(a, b Changed) int { return cmp.Compare(a.Index, b.Index) })
 	if err := changed.validateChanged(); err != nil {
 		return fmt.Errorf("remap truth: %w", err)
 	}
-	t.Changed = moved
+	t.Changed = changed.Changed
 	return nil
 }
 
 // Validate refuses a truth that contradicts itself or the schema.
 func (t *Truth) Validate() error {
-	if t.Version != TruthVersion {
-		return fmt.Errorf("truth version %d: this program knows version %d", t.Version, TruthVersion)
-	}
-	if t.Attack.Name == "" {
-		return errors.New("attack has no name")
-	}
-	opt := PlanOptions{Rate: t.Rate, Target: t.Target, Mode: t.Mode, Seed: t.Seed}
-	if err := opt.Validate(); err != nil {
+	if err := t.validateParts(); err != nil {
 		return err
 	}
-	if t.Target >= len(t.Classes) {
-		return noClass(t.Target, t.Classes)
+	if err := t.validateChanged(); err != nil {
+		return err
+	}
+	return t.validateCounts()
+}
+
+func (t *Truth) validateParts() error {
+	if t.Version != TruthVersion {
+		return fmt.Errorf("truth version %d: this program knows version %d", t.Version, TruthVersion)
 	}
 	if err := t.Shape.Validate(); err != nil {
 		return err
@@ -116,29 +112,95 @@ func (t *Truth) Validate() error {
 	if t.Samples < 1 {
 		return fmt.Errorf("a set of %d samples", t.Samples)
 	}
-	if want := poisonCount(t.Rate, t.Samples); len(t.Changed) != want {
-		return fmt.Errorf("%d poisoned samples, but rate %v of %d is %d", len(t.Changed), t.Rate, t.Samples, want)
+	if len(t.Parts) > maxParts {
+		return fmt.Errorf("%d parts: at most %d", len(t.Parts), maxParts)
 	}
-	return t.validateChanged()
-}
-
-// validateChanged checks ranges, order and labels of the poisoned samples.
-func (t *Truth) validateChanged() error {
-	for k, c := range t.Changed {
-		switch {
-		case c.Index < 0 || c.Index >= t.Samples:
-			return fmt.Errorf("poisoned sample %d: the set has %d samples", c.Index, t.Samples)
-		case k > 0 && c.Index == t.Changed[k-1].Index:
-			return fmt.Errorf("poisoned sample %d: listed twice", c.Index)
-		case k > 0 && c.Index < t.Changed[k-1].Index:
-			return fmt.Errorf("poisoned sample %d: listed after %d, must ascend", c.Index, t.Changed[k-1].Index)
-		case c.Label < 0 || int(c.Label) >= len(t.Classes):
-			return fmt.Errorf("poisoned sample %d: label %d of %d classes", c.Index, c.Label, len(t.Classes))
-		case (int(c.Label) == t.Target) != (t.Mode == CleanLabel):
-			return fmt.Errorf("poisoned sample %d: label %d contradicts %s with target %d", c.Index, c.Label, t.Mode, t.Target)
+	for k, p := range t.Parts {
+		if err := p.Validate(len(t.Classes)); err != nil {
+			return t.inPart(k, err)
 		}
 	}
 	return nil
+}
+
+// inPart names the part, if there are several, that an error is about.
+func (t *Truth) inPart(k int, err error) error {
+	if len(t.Parts) == 1 {
+		return err
+	}
+	return fmt.Errorf("part %d: %w", k+1, err)
+}
+
+// validateChanged checks ranges, order, roles and labels of the changed samples.
+func (t *Truth) validateChanged() error {
+	sources := make(map[int]bool, len(t.Changed))
+	for k, c := range t.Changed {
+		if err := t.validateSample(c); err != nil {
+			return fmt.Errorf("changed sample %d: %w", c.Index, err)
+		}
+		switch {
+		case k > 0 && c.Index == t.Changed[k-1].Index:
+			return fmt.Errorf("changed sample %d: listed twice", c.Index)
+		case k > 0 && c.Index < t.Changed[k-1].Index:
+			return fmt.Errorf("changed sample %d: listed after %d, must ascend", c.Index, t.Changed[k-1].Index)
+		case sources[c.Source]:
+			return fmt.Errorf("changed sample %d: source %d is listed twice", c.Index, c.Source)
+		}
+		sources[c.Source] = true
+	}
+	return nil
+}
+
+func (t *Truth) validateSample(c Changed) error {
+	switch {
+	case c.Index < 0 || c.Index >= t.Samples:
+		return fmt.Errorf("the set has %d samples", t.Samples)
+	case c.Source < 0 || c.Source >= t.Samples:
+		return fmt.Errorf("source %d: the set has %d samples", c.Source, t.Samples)
+	case c.Label < 0 || int(c.Label) >= len(t.Classes):
+		return fmt.Errorf("label %d of %d classes", c.Label, len(t.Classes))
+	case c.Part < 0 || c.Part >= len(t.Parts):
+		return fmt.Errorf("part %d of %d, from 0", c.Part, len(t.Parts))
+	}
+	p, fits := t.Parts[c.Part], false
+	switch c.Role {
+	case Poisoned:
+		fits = p.gives(c.Label, c.Given, len(t.Classes))
+	case Cover:
+		fits = p.eligible(Cover, c.Label) && c.Given == c.Label
+	default:
+		return oneOf("role", string(c.Role), string(Poisoned), string(Cover))
+	}
+	if !fits {
+		return fmt.Errorf("%s with label %d for %d contradicts %s with target %d", c.Role, c.Given, c.Label, p.Mode, p.Target)
+	}
+	return nil
+}
+
+// validateCounts checks that every part has the samples that its rates say.
+func (t *Truth) validateCounts() error {
+	for k, p := range t.Parts {
+		for _, role := range roles() {
+			if got, want := t.Count(k, role), countOf(p.rate(role), t.Samples); got != want {
+				return t.inPart(k, fmt.Errorf("%d %s samples, but rate %v of %d is %d", got, role, p.rate(role), t.Samples, want))
+			}
+		}
+	}
+	return nil
+}
+
+// Count returns how many samples of one role a part has.
+func (t *Truth) Count(part int, role Role) int { return len(t.sources(part, role)) }
+
+// sources lists where the samples of a part and role are in the source.
+func (t *Truth) sources(part int, role Role) []int {
+	var sources []int
+	for _, c := range t.Changed {
+		if c.Part == part && c.Role == role {
+			sources = append(sources, c.Source)
+		}
+	}
+	return sources
 }
 
 // Write validates t, which must have both fingerprints by now, and writes it to path as JSON.
@@ -172,6 +234,11 @@ func ReadTruth(path string) (*Truth, error) {
 func parseTruth(data []byte) (*Truth, error) {
 	if len(data) > maxTruthBytes {
 		return nil, fmt.Errorf("larger than the %d bytes a truth file may have", maxTruthBytes)
+	}
+	// The version first: another one has other members.
+	var head struct{ Version int }
+	if json.Unmarshal(data, &head) == nil && head.Version != TruthVersion {
+		return nil, fmt.Errorf("truth version %d: this program knows version %d; poison the data again", head.Version, TruthVersion)
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

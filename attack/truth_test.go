@@ -18,15 +18,11 @@ func testTruth(t testing.TB) *Truth {
 		Classes: []string{"cat", "dog", "eel"}, Height: 4, Width: 4, Channels: 1,
 		Pixels: make([]byte, 10*16), Labels: []int32{0, 1, 2, 0, 1, 2, 0, 1, 2, 0},
 	}
-	plan, err := NewPlan(set, PlanOptions{Rate: .3, Target: 1, Mode: DirtyLabel, Seed: 1<<64 - 1})
+	truth, err := Plan(set, 1<<64-1, []Part{PartOf(DefaultBadNets(), 1, .3)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	truth, err := NewTruth(set, plan, DefaultBadNets())
-	if err != nil {
-		t.Fatal(err)
-	}
-	truth.Source, truth.Poisoned = "sha256:a", "sha256:b"
+	truth.Poisoned = "b"
 	return truth
 }
 
@@ -43,52 +39,65 @@ func TestTruthRoundTrip(t *testing.T) {
 	if !reflect.DeepEqual(got, truth) {
 		t.Errorf("read %+v, want %+v", got, truth)
 	}
-	if len(got.Indices()) != 3 || got.Indices()[1] != got.Changed[1].Index {
-		t.Errorf("indices %v of %v", got.Indices(), got.Changed)
+	if indices := got.Indices(Poisoned); len(indices) != 3 || indices[1] != got.Changed[1].Index || got.Indices(Cover) != nil {
+		t.Errorf("indices %v of %v", indices, got.Changed)
 	}
 }
 
 func TestTruthWithoutPoison(t *testing.T) {
 	set := &dataset.Set{Classes: []string{"cat"}, Height: 1, Width: 1, Channels: 3, Pixels: make([]byte, 3), Labels: []int32{0}}
-	plan, err := NewPlan(set, PlanOptions{Mode: CleanLabel})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := NewTruth(set, plan, DefaultSIG()); err != nil {
-		t.Error(err)
+	for _, parts := range [][]Part{nil, {PartOf(DefaultSIG(), 0, 0)}} {
+		if truth, err := Plan(set, 0, parts); err != nil || len(truth.Changed) > 0 {
+			t.Errorf("%v: %v, %v", parts, truth, err)
+		}
 	}
 }
 
-const valid = `{"version":1,"attack":{"name":"badnets","params":{"size":"3"}},"mode":"dirty-label",` +
-	`"target":1,"rate":0.2,"seed":7,"source":"a","poisoned":"b","shape":{"height":4,"width":4,"channels":1},` +
-	`"classes":["cat","dog"],"samples":10,"changed":[{"index":2,"label":0},{"index":5,"label":0}]}`
+const (
+	validSpec = `{"name":"badnets","params":{"size":"3"}}`
+	valid     = `{"version":2,"seed":7,"parts":[{"train":` + validSpec + `,"cover":` + validSpec + `,"test":` + validSpec +
+		`,"mode":"dirty-label","target":1,"rate":0.2,"cover_rate":0.1}],"source":"a","poisoned":"b",` +
+		`"shape":{"height":4,"width":4,"channels":1},"classes":["cat","dog","eel"],"samples":10,"changed":[` +
+		`{"index":2,"source":3,"part":0,"role":"poisoned","label":0,"given":1},` +
+		`{"index":4,"source":2,"part":0,"role":"cover","label":2,"given":2},` +
+		`{"index":5,"source":5,"part":0,"role":"poisoned","label":0,"given":1}]}`
+)
 
 func TestReadTruthErrors(t *testing.T) {
 	if _, err := parseTruth([]byte(valid)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ old, new, want string }{
-		{`"version":1`, `"version":2`, "version 2"},
-		{`"version":1,`, ``, "version 0"},
+		{`"version":2`, `"version":1`, "truth version 1: this program knows version 2; poison the data again"},
+		{`"version":2,`, ``, "version 0"},
 		{`"seed":7`, `"seed":7,"sead":8`, "sead"},
 		{`"seed":7`, `"seed":-7`, "seed"},
 		{`"badnets"`, `""`, "no name"},
 		{`dirty-label`, `grimy-label`, "label mode"},
 		{`dirty-label`, `clean-label`, "contradicts clean-label"},
-		{`"target":1`, `"target":2`, "2 classes"},
+		{`dirty-label`, `all-to-all`, "has no target"},
+		{`"target":1`, `"target":3`, "3 classes"},
 		{`"target":1`, `"target":-1`, "negative"},
 		{`"rate":0.2`, `"rate":2`, "0 to 1"},
 		{`"rate":0.2`, `"rate":0.3`, "of 10 is 3"},
+		{`"cover_rate":0.1`, `"cover_rate":0.2`, "1 cover samples, but rate 0.2 of 10 is 2"},
 		{`"height":4`, `"height":0`, "sides"},
 		{`"channels":1`, `"channels":4`, "channels"},
 		{`"samples":10`, `"samples":0`, "0 samples"},
 		{`"source":"a",`, ``, "fingerprint"},
-		{`"index":2`, `"index":5`, "listed twice"},
+		{`"index":2`, `"index":5`, "listed after 5"},
+		{`"index":4`, `"index":2`, "listed twice"},
 		{`"index":2`, `"index":6`, "must ascend"},
 		{`"index":5`, `"index":10`, "has 10 samples"},
 		{`"index":2`, `"index":-1`, "has 10 samples"},
-		{`"label":0`, `"label":2`, "2 classes"},
+		{`"source":3`, `"source":5`, "source 5 is listed twice"},
+		{`"source":3`, `"source":10`, "source 10"},
+		{`"part":0`, `"part":1`, "part 1 of 1"},
+		{`"role":"cover"`, `"role":"spy"`, "role"},
+		{`"role":"cover"`, `"role":"poisoned"`, "contradicts"},
+		{`"label":0`, `"label":3`, "3 classes"},
 		{`"label":0`, `"label":1`, "contradicts"},
+		{`"given":1`, `"given":2`, "contradicts"},
 		{`}]}`, `}]} {}`, "more data"},
 		{`}]}`, `}]`, "unexpected EOF"},
 		{valid, ``, "not a truth file"},
@@ -150,8 +159,8 @@ func TestRemap(t *testing.T) {
 
 func FuzzParseTruth(f *testing.F) {
 	f.Add([]byte(valid))
-	f.Add([]byte(strings.Replace(valid, `"index":2`, `"index":5`, 1)))
-	f.Add([]byte(`{"version":1,"changed":[{}]}`))
+	f.Add([]byte(strings.Replace(valid, `"index":2`, `"index":4`, 1)))
+	f.Add([]byte(`{"version":2,"changed":[{}]}`))
 	f.Add([]byte(`[`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		truth, err := parseTruth(data)
@@ -168,6 +177,9 @@ func FuzzParseTruth(f *testing.F) {
 		}
 		if len(truth.Changed) == 0 { // null and [] are the same
 			truth.Changed, again.Changed = nil, nil
+		}
+		if len(truth.Parts) == 0 {
+			truth.Parts, again.Parts = nil, nil
 		}
 		if !reflect.DeepEqual(truth, again) {
 			t.Fatalf("%+v became %+v", truth, again)

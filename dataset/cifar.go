@@ -38,6 +38,12 @@ func cifarLayouts() []*cifar {
 	}
 }
 
+// cifarLayout returns the layout of a format that has one.
+func cifarLayout(format string) *cifar {
+	layouts := cifarLayouts()
+	return layouts[slices.IndexFunc(layouts, func(c *cifar) bool { return c.format == format })]
+}
+
 func (c *cifar) recordBytes() int { return c.labelBytes + cifarPixels }
 
 // trainFile names training file number n, which counts from 1.

@@ -1,15 +1,18 @@
-// Package dataset reads labelled image sets: MNIST's IDX files, CIFAR's binary
-// files and folders of class folders.
+// Package dataset reads and writes labelled image sets: MNIST's IDX files,
+// CIFAR's binary files, folders of class folders, manifests in CSV and JSONL,
+// and TSRD.
 //
 // Images are held as they are in the files: 8-bit samples in
-// height × width × channel order, one block for the whole set. Nothing here
-// depends on the engine. Inputs are hostile: every reader has limits, refuses
-// with an error that names the file and the reason, and never follows a link
-// out of the folder it was given.
+// height × width × channel order, one block for the whole set, in memory or in
+// a file that is mapped into it (Options.Store). Nothing here depends on the
+// engine. Inputs are hostile: every reader has limits, refuses with an error
+// that names the file and the reason, and never follows a link out of the
+// folder it was given.
 package dataset
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -21,14 +24,16 @@ import (
 type Set struct {
 	// Name says what the set is, for people: the base name of its folder.
 	Name string
-	// Format is the layout on disk: "idx", "cifar10", "cifar100" or "folder".
+	// Format is the layout on disk: "idx", "cifar10", "cifar100", "folder",
+	// "csv", "jsonl" or "tsrd".
 	Format string
 	// Classes holds the class names; a label indexes it.
 	Classes []string
 	// Height, Width (pixels) and Channels (1 grey or 3 RGB) of every image.
 	Height, Width, Channels int
 	// Pixels holds all images one after another, each Height·Width·Channels
-	// bytes in height × width × channel order, 0 black to 255 white.
+	// bytes in height × width × channel order, 0 black to 255 white. They must
+	// not be changed in a set that was read with a Store.
 	Pixels []byte
 	// Labels holds one label per image, 0 ≤ label < len(Classes).
 	Labels []int32
@@ -45,6 +50,18 @@ type Set struct {
 	// origin holds each image's index in the set it was taken from by Subset;
 	// nil in a set as read.
 	origin []int
+	// mapped is the store that Pixels lie in; nil if they are in memory.
+	mapped *mapping
+}
+
+// Close gives back what a set that was read with a Store has mapped. Its
+// pixels, and those of sets that share them, must not be used afterwards.
+// Sets in memory need no Close. It may be called more than once.
+func (s *Set) Close() error {
+	if s == nil || s.mapped == nil {
+		return nil
+	}
+	return s.mapped.close()
 }
 
 // Len returns the number of images.
@@ -72,13 +89,22 @@ func (s *Set) Key(i int) string {
 	return "#" + strconv.Itoa(i)
 }
 
+// Clone returns a copy of the set in memory, whose pixels and labels may be
+// changed whatever becomes of s.
+func (s *Set) Clone() *Set {
+	out := *s
+	out.Pixels, out.Labels = slices.Clone(s.Pixels), slices.Clone(s.Labels)
+	out.mapped = nil
+	return &out
+}
+
 // Subset returns a set of copies of the images idx, in that order. Indices
 // must lie in 0 … Len()-1; the classes stay as they are.
 func (s *Set) Subset(idx []int) *Set {
 	sub := *s
 	sub.Pixels = make([]byte, 0, len(idx)*s.ImageBytes())
 	sub.Labels = make([]int32, 0, len(idx))
-	sub.Files, sub.origin = nil, nil
+	sub.Files, sub.origin, sub.mapped = nil, nil, nil
 	for _, i := range idx {
 		sub.Pixels = append(sub.Pixels, s.Image(i)...)
 		sub.Labels = append(sub.Labels, s.Labels[i])

@@ -1,23 +1,15 @@
 package dataset
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
-
-	"golang.org/x/sync/semaphore"
 )
 
-// readFolder reads a split of a folder of class folders. Classes and files are
+// listFolder lists a split of a folder of class folders. Classes and files are
 // in the order of their names' bytes; the training split defines the classes.
-func readFolder(ctx context.Context, s *source, entries []fs.DirEntry, split Split, opt Options) (*Set, error) {
-	if opt.Size == 0 {
-		return nil, fmt.Errorf("%s: %w", s.dir, ErrNeedsSize)
-	}
+func listFolder(s *source, entries []fs.DirEntry, split Split, opt Options) (*listing, error) {
 	parts, err := splitFolders(s, entries)
 	if err != nil {
 		return nil, err
@@ -26,19 +18,8 @@ func readFolder(ctx context.Context, s *source, entries []fs.DirEntry, split Spl
 	if !ok {
 		return nil, noSplit(s, split)
 	}
-	l := &listing{source: s, skipBad: opt.SkipBad}
-	if err := l.scan(where, parts); err != nil {
-		return nil, err
-	}
-	set := &Set{
-		Format: formatFolder, Classes: l.classes,
-		Height: opt.Size, Width: opt.Size, Channels: 3,
-		Labels: l.labels, Files: l.files, Skipped: l.skipped,
-	}
-	if err := set.decodeAll(ctx, s, opt); err != nil {
-		return nil, err
-	}
-	return set, nil
+	l := &listing{source: s, format: formatFolder, skipBad: opt.SkipBad}
+	return l, l.scan(where, parts)
 }
 
 // splitFolders finds the folder of each split. A folder named train or test is
@@ -69,28 +50,7 @@ func splitFolders(s *source, entries []fs.DirEntry) (map[Split]string, error) {
 	case others:
 		return map[Split]string{Train: "."}, nil
 	}
-	return nil, s.locate(".", fault(-1, "found no IDX files, no CIFAR binary files and no class folders"))
-}
-
-// listing collects the images of a split.
-type listing struct {
-	*source
-	skipBad bool
-	classes []string
-	files   []string
-	labels  []int32
-	skipped []FormatError
-}
-
-// bad returns the fault of a file, or notes it where bad files are skipped.
-func (l *listing) bad(name string, err error) error {
-	err = l.locate(name, err)
-	var format *FormatError
-	if l.skipBad && errors.As(err, &format) {
-		l.skipped = append(l.skipped, *format)
-		return nil
-	}
-	return err
+	return nil, s.locate(".", fault(-1, "found no IDX files, no CIFAR binary files, no manifest, no TSRD and no class folders"))
 }
 
 // scan lists the images in the folder of a split.
@@ -157,8 +117,7 @@ func (l *listing) stray(name string, e fs.DirEntry) error {
 			return l.bad(name, err)
 		}
 	}
-	switch strings.ToLower(path.Ext(name)) {
-	case ".png", ".jpg", ".jpeg", ".bmp", ".webp":
+	if slices.Contains(Extensions(), strings.ToLower(path.Ext(name))) {
 		return l.bad(name, fault(-1, "image outside of a class folder"))
 	}
 	return nil
@@ -191,70 +150,4 @@ func (l *listing) class(folder string, label int32) error {
 		return l.locate(folder, fault(-1, "over %d images", l.limits.MaxSamples))
 	}
 	return nil
-}
-
-// decodeAll fills the pixels from the files.
-func (s *Set) decodeAll(ctx context.Context, src *source, opt Options) error {
-	imageBytes := s.ImageBytes()
-	if err := opt.Limits.checkBlock(int64(s.Len()), int64(imageBytes)); err != nil {
-		return err
-	}
-	s.Pixels = make([]byte, s.Len()*imageBytes)
-	faults := make([]*FormatError, s.Len())
-	// Weighted by pixels, so that many cores meeting many large images do not
-	// multiply the memory that one of them may take.
-	memory := semaphore.NewWeighted(opt.Limits.MaxPixels)
-	err := inParallel(ctx, s.Len(), opt.Progress, func(i int) error {
-		err := src.decode(ctx, s.Files[i], s.Image(i), opt, memory)
-		if opt.SkipBad && errors.As(err, &faults[i]) {
-			return nil
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s.drop(faults)
-	return nil
-}
-
-// decode reads one image file into dst.
-func (s *source) decode(ctx context.Context, name string, dst []byte, opt Options, memory *semaphore.Weighted) error {
-	f, _, err := s.open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	c, config, err := header(f, opt.Limits)
-	if err != nil {
-		return s.locate(name, err)
-	}
-	weight := scaleCost(config.Width, config.Height, opt)
-	if err := memory.Acquire(ctx, weight); err != nil {
-		return err
-	}
-	defer memory.Release(weight)
-	return s.locate(name, decodeRGB(dst, opt.Size, c, f))
-}
-
-// scaleCost estimates an image's memory in pixels: its own, and those of the
-// scaler, which holds 32 bytes for each of size × height.
-func scaleCost(width, height int, opt Options) int64 {
-	cost := int64(width)*int64(height) + 8*int64(opt.Size)*int64(height)
-	return min(cost, opt.Limits.MaxPixels)
-}
-
-// drop takes the images with a fault out of the set and notes them as skipped.
-func (s *Set) drop(faults []*FormatError) {
-	kept := 0
-	for i, f := range faults {
-		if f != nil {
-			s.Skipped = append(s.Skipped, *f)
-			continue
-		}
-		copy(s.Image(kept), s.Image(i))
-		s.Labels[kept], s.Files[kept] = s.Labels[i], s.Files[i]
-		kept++
-	}
-	s.Pixels, s.Labels, s.Files = s.Pixels[:kept*s.ImageBytes()], s.Labels[:kept], s.Files[:kept]
 }

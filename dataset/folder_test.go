@@ -29,7 +29,7 @@ func TestReadFolder(t *testing.T) {
 		t.Errorf("key %q, labels %v", train.Key(3), train.Labels)
 	}
 	want := make([]byte, 8*8*3)
-	packRGB(want, scaled(textured(8, 2), 8))
+	pack(want, 3, scaled(textured(8, 2), image.Rect(0, 0, 8, 8), 8, 8))
 	if !bytes.Equal(train.Image(0), want) {
 		t.Error("pixels of train/cat/a.png differ")
 	}
@@ -100,6 +100,8 @@ func TestDecode(t *testing.T) {
 		"png grey":          {pngOf(t, &image.Gray{Pix: bytes.Repeat([]byte{77}, 81), Stride: 9, Rect: image.Rect(0, 0, 9, 9)}), [3]int{77, 77, 77}, 0},
 		"jpeg":              {jpegOf(flat(9, color.NRGBA{200, 100, 50, 255})), [3]int{200, 100, 50}, 3},
 		"bmp":               {bmpOf(flat(9, color.NRGBA{200, 100, 50, 255})), [3]int{200, 100, 50}, 0},
+		"ppm":               {append([]byte("P6\n# made by hand\n9 9\n255\n"), bytes.Repeat([]byte{200, 100, 50}, 81)...), [3]int{200, 100, 50}, 0},
+		"pgm":               {append([]byte("P5 9\t9 255\n"), bytes.Repeat([]byte{77}, 81)...), [3]int{77, 77, 77}, 0},
 		"webp":              {webpPixel(), [3]int{255, 255, 255}, 255},
 		"png of other size": {pngOf(t, flat(30, color.NRGBA{200, 100, 50, 255})), [3]int{200, 100, 50}, 0},
 	} {
@@ -133,6 +135,12 @@ func TestBadFolder(t *testing.T) {
 		{"huge header", change("train/dog/c.png", hugePNG(100_000, 100_000)), "", "train/dog/c.png", "100000 × 100000 pixels"},
 		{"tall header", change("train/dog/c.png", hugePNG(1, 60_000)), "", "train/dog/c.png", "side is over the limit"},
 		{"many pixels", change("train/dog/c.png", hugePNG(30_000, 30_000)), "", "train/dog/c.png", "limit of 67108864 pixels"},
+		{"ppm cut off", change("train/dog/c.png", ppmOf(2, 2, "P6 9 9 255 ")), "", "train/dog/c.png", "file ends too early"},
+		{"ppm of 16 bits", change("train/dog/c.png", ppmOf(2, 2, "P6 2 2 65535 ")), "", "train/dog/c.png", "samples up to 65535"},
+		{"ppm huge", change("train/dog/c.png", ppmOf(2, 2, "P6 30000 30000 255 ")), "", "train/dog/c.png", "limit of 67108864 pixels"},
+		{"ppm without numbers", change("train/dog/c.png", []byte("P6 x")), "", "train/dog/c.png", "byte 0x78 where a number"},
+		{"ppm long comment", change("train/dog/c.png", append([]byte("P6 #"), make([]byte, 5000)...)), "", "train/dog/c.png", "PPM header is over 4096 bytes"},
+		{"ppm long number", change("train/dog/c.png", []byte("P6 123456789123456789 1 255 ")), "", "train/dog/c.png", "where a number"},
 		{"no pixels", change("train/dog/c.png", hugePNG(0, 8)), "", "train/dog/c.png", "dimension"},
 		{"file over limit", change("train/cat/b.png", make([]byte, 2<<20)), "", "train/cat/b.png", "over the limit"},
 		{"one class", map[string][]byte{"train/cat/b.png": good["train/cat/b.png"]}, "", ".", "1 class"},
@@ -289,6 +297,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(hugePNG(100_000, 100_000))
 	f.Add(hugePNG(64, 64))
 	f.Add(webpPixel())
+	f.Add(ppmOf(2, 2, "P6 2 2 255 "))
+	f.Add(ppmOf(2, 2, "P5\n# grey\n2 2\n255\n"))
+	f.Add(ppmOf(2, 2, "P6 99999999 2 255 "))
 	var b bytes.Buffer
 	jpeg.Encode(&b, textured(9, 1), nil)
 	f.Add(bytes.Clone(b.Bytes()))
@@ -303,7 +314,7 @@ func FuzzDecode(f *testing.F) {
 			if config.Width*config.Height > 1<<16 {
 				t.Fatalf("%d × %d pixels passed the limit", config.Width, config.Height)
 			}
-			err = decodeRGB(make([]byte, 5*5*3), 5, c, r)
+			err = decodeRGB(make([]byte, 5*5*3), 5, image.Rectangle{}, c, r)
 		}
 		var bad *FormatError
 		if err != nil && !errors.As(err, &bad) {

@@ -203,3 +203,8 @@ func testBad(t *testing.T, size int, limits Limits, cases []badCase) {
 		})
 	}
 }
+
+// ppmOf is a header followed by the samples of width × height RGB pixels.
+func ppmOf(width, height int, header string) []byte {
+	return append([]byte(header), ramp(3*width*height)...)
+}

@@ -14,6 +14,12 @@ import (
 	"golang.org/x/image/webp"
 )
 
+// Extensions returns the usual endings of the image files that are read, in
+// lower case. What a file is is told by its content.
+func Extensions() []string {
+	return []string{".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"}
+}
+
 // codec decodes one image file format.
 type codec struct {
 	magic  string // '?' stands for any byte
@@ -31,12 +37,14 @@ func codecOf(start []byte) (codec, error) {
 		{"\xff\xd8", jpeg.DecodeConfig, jpeg.Decode},
 		{"BM", bmp.DecodeConfig, bmp.Decode},
 		{"RIFF????WEBP", webp.DecodeConfig, webp.Decode},
+		{"P6", ppmConfig, ppmDecode},
+		{"P5", ppmConfig, ppmDecode},
 	} {
 		if c.matches(start) {
 			return c, nil
 		}
 	}
-	return codec{}, fault(0, "not a PNG, JPEG, BMP or WebP image")
+	return codec{}, fault(0, "not a PNG, JPEG, BMP, WebP or PPM image")
 }
 
 func (c codec) matches(start []byte) bool {
@@ -79,10 +87,11 @@ func header(r io.ReadSeeker, limits Limits) (codec, image.Config, error) {
 	return c, config, limits.checkImage(config.Width, config.Height)
 }
 
-// decodeRGB writes an image, scaled to size × size, to dst as RGB. Transparent
-// pixels show white; 16-bit samples keep their high byte; an EXIF orientation
-// is not applied (as torchvision does).
-func decodeRGB(dst []byte, size int, c codec, r io.Reader) (err error) {
+// decodeRGB writes the part box of an image, the whole of it if box is empty,
+// scaled to size × size, to dst as RGB. Transparent pixels show white; 16-bit
+// samples keep their high byte; an EXIF orientation is not applied (as
+// torchvision does).
+func decodeRGB(dst []byte, size int, box image.Rectangle, c codec, r io.Reader) (err error) {
 	// A fault in a decoder must not end a run of hours.
 	defer func() {
 		if p := recover(); p != nil {
@@ -93,44 +102,71 @@ func decodeRGB(dst []byte, size int, c codec, r io.Reader) (err error) {
 	if err != nil {
 		return content(err)
 	}
-	packRGB(dst, scaled(img, size))
+	if box.Empty() {
+		box = img.Bounds()
+	}
+	pack(dst, 3, scaled(img, box, size, size))
 	return nil
 }
 
-// scaled draws an image over white at size × size, with a Catmull-Rom filter
-// that widens when it shrinks.
-func scaled(img image.Image, size int) *image.RGBA {
-	out := image.NewRGBA(image.Rect(0, 0, size, size))
-	draw.Draw(out, out.Bounds(), image.White, image.Point{}, draw.Src)
-	if img.Bounds().Size() == out.Bounds().Size() {
-		draw.Draw(out, out.Bounds(), img, img.Bounds().Min, draw.Over)
-	} else {
-		draw.CatmullRom.Scale(out, out.Bounds(), img, img.Bounds(), draw.Over, nil)
+// scaled draws a part of an image over white at width × height, with a
+// Catmull-Rom filter that widens when it shrinks. The filter works on 8-bit
+// RGB, as in Pillow: it meets each pixel several times, and should not convert
+// its colour each time.
+func scaled(img image.Image, box image.Rectangle, width, height int) *image.RGBA {
+	flat := flatten(img, box)
+	if flat.Rect.Max == (image.Point{X: width, Y: height}) {
+		return flat
 	}
+	out := image.NewRGBA(image.Rect(0, 0, width, height))
+	draw.CatmullRom.Scale(out, out.Bounds(), flat, flat.Bounds(), draw.Src, nil)
 	return out
 }
 
-func packRGB(dst []byte, img *image.RGBA) {
-	for i := range len(dst) / 3 {
-		copy(dst[3*i:3*i+3], img.Pix[4*i:4*i+3])
+// flatten copies a part of an image over white.
+func flatten(img image.Image, box image.Rectangle) *image.RGBA {
+	flat, op := image.NewRGBA(image.Rectangle{Max: box.Size()}), draw.Src
+	if whole, ok := img.(interface{ Opaque() bool }); !ok || !whole.Opaque() {
+		draw.Draw(flat, flat.Bounds(), image.White, image.Point{}, draw.Src)
+		op = draw.Over
+	}
+	draw.Draw(flat, flat.Bounds(), img, box.Min, op)
+	return flat
+}
+
+// pack writes the pixels of an image to dst: RGB, or for one channel the first
+// of the three.
+func pack(dst []byte, channels int, img *image.RGBA) {
+	for i := range len(dst) / channels {
+		copy(dst[channels*i:channels*(i+1)], img.Pix[4*i:])
 	}
 }
 
-// unpackRGB is the reverse of packRGB.
-func unpackRGB(pixels []byte, width, height int) *image.RGBA {
-	img := image.NewRGBA(image.Rect(0, 0, width, height))
-	for i := range width * height {
-		copy(img.Pix[4*i:4*i+3], pixels[3*i:3*i+3])
-		img.Pix[4*i+3] = 255
+// picture returns image i for drawing. A grey one shares the set's memory.
+func (s *Set) picture(i int) image.Image {
+	bounds, pixels := image.Rect(0, 0, s.Width, s.Height), s.Image(i)
+	if s.Channels == 1 {
+		return &image.Gray{Pix: pixels, Stride: s.Width, Rect: bounds}
+	}
+	img := image.NewRGBA(bounds)
+	for p := range s.Width * s.Height {
+		copy(img.Pix[4*p:4*p+3], pixels[3*p:3*p+3])
+		img.Pix[4*p+3] = 255
 	}
 	return img
 }
 
-// resized returns a function that scales a set as read to opt.Size.
+// resized returns a function that scales a set as read to opt.Size. Sets of
+// many images in one file have no boxes.
 func resized(ctx context.Context, opt Options) func(*Set, error) (*Set, error) {
 	return func(set *Set, err error) (*Set, error) {
-		if err != nil || opt.Size == 0 || (set.Height == opt.Size && set.Width == opt.Size) {
-			return set, err
+		switch {
+		case err != nil:
+			return nil, err
+		case opt.Crop:
+			return nil, ErrNoBoxes
+		case opt.Size == 0 || set.Height == opt.Size && set.Width == opt.Size:
+			return set, nil
 		}
 		return set.resize(ctx, opt)
 	}
@@ -143,26 +179,18 @@ func (s *Set) resize(ctx context.Context, opt Options) (*Set, error) {
 		return nil, err
 	}
 	out.Pixels = make([]byte, s.Len()*out.ImageBytes())
+	whole := image.Rect(0, 0, s.Width, s.Height)
 	err := inParallel(ctx, s.Len(), opt.Progress, func(i int) error {
-		if s.Channels == 3 {
-			packRGB(out.Image(i), scaled(unpackRGB(s.Image(i), s.Width, s.Height), opt.Size))
-			return nil
-		}
-		grey := &image.Gray{Pix: s.Image(i), Stride: s.Width, Rect: image.Rect(0, 0, s.Width, s.Height)}
-		for p, value := range scaled(grey, opt.Size).Pix {
-			if p%4 == 0 {
-				out.Image(i)[p/4] = value
-			}
-		}
+		pack(out.Image(i), s.Channels, scaled(s.picture(i), whole, opt.Size, opt.Size))
 		return nil
 	})
 	return &out, err
 }
 
-// encodePNG writes the pixels of one RGB image.
-func encodePNG(w io.Writer, pixels []byte, width, height int) error {
+// encodePNG writes image i.
+func (s *Set) encodePNG(w io.Writer, i int) error {
 	buffered := bufio.NewWriter(w) // png writes each chunk in four pieces
-	if err := png.Encode(buffered, unpackRGB(pixels, width, height)); err != nil {
+	if err := png.Encode(buffered, s.picture(i)); err != nil {
 		return err
 	}
 	return buffered.Flush()

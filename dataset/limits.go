@@ -12,7 +12,8 @@ type Limits struct {
 	MaxSide int
 	// MaxSamples and MaxClasses are the sizes of a split.
 	MaxSamples, MaxClasses int
-	// MaxBytes is the memory for all pixels of a split.
+	// MaxBytes is the memory for all pixels of a split. It does not bound those
+	// in a store.
 	MaxBytes int64
 }
 

@@ -16,18 +16,28 @@ import (
 // ErrNoSplit says that a set has no part of the wanted name.
 var ErrNoSplit = errors.New("the set has no such split")
 
-// ErrNeedsSize says that a folder of images was to be read without a Size.
-var ErrNeedsSize = errors.New("a folder of images needs an image size")
+// ErrNeedsSize says that images in files of their own were to be read without a
+// Size.
+var ErrNeedsSize = errors.New("images in files of their own need an image size")
 
 // Options says how a set is read.
 type Options struct {
 	// Size is the height and width of the images in memory, 1 … 1024 pixels;
 	// other images are resized to it without keeping their aspect. 0 keeps the
-	// size of IDX and CIFAR images and is an error for a folder of images.
+	// size of IDX and CIFAR images and is an error for images in files of their own.
 	Size int
-	// SkipBad leaves bad files of a folder of images out and lists them in
+	// SkipBad leaves bad image files out and lists them in
 	// Set.Skipped, where otherwise the first one is an error.
 	SkipBad bool
+	// Crop takes of each image only the box that a manifest or TSRD's
+	// annotations give for it; images without a box stay whole. ErrNoBoxes if
+	// the set gives none.
+	Crop bool
+	// Store names a folder, made where it is missing, in which the decoded
+	// pixels of image files are kept and mapped into memory from, so that sets
+	// may be larger than memory. Empty holds them in memory. See Set.Close.
+	// IDX and CIFAR files are always held in memory.
+	Store string
 	// Limits bounds what is accepted; zero fields take DefaultLimits.
 	Limits Limits
 	// Progress, if not nil, is called after each image that was decoded or
@@ -43,7 +53,15 @@ const (
 	formatCIFAR10  = "cifar10"
 	formatCIFAR100 = "cifar100"
 	formatFolder   = "folder"
+	formatCSV      = "csv"
+	formatJSONL    = "jsonl"
+	formatTSRD     = "tsrd"
 )
+
+// Formats returns the formats that Write makes, as Set.Format names them.
+func Formats() []string {
+	return []string{formatIDX, formatCIFAR10, formatCIFAR100, formatFolder, formatCSV, formatJSONL}
+}
 
 // Open reads one split of the image set in the folder dir. The files there
 // tell the format:
@@ -52,6 +70,8 @@ const (
 //     labels, plain or .gz;
 //   - CIFAR-10 binary: data_batch_1.bin …, test_batch.bin;
 //   - CIFAR-100 binary: train.bin, test.bin (fine labels);
+//   - a manifest, manifest.csv or manifest.jsonl: path, label, split, box;
+//   - TSRD: its annotation files beside tsrd-train and TSRD-Test;
 //   - otherwise a folder of class folders, train/<class>/<image> and
 //     test/<class>/<image>, or <class>/<image>, which is a training split only.
 //
@@ -73,11 +93,12 @@ func Open(ctx context.Context, dir string, split Split, opt Options) (*Set, erro
 	src := &source{root: root, dir: dir, limits: opt.Limits}
 	set, err := src.read(ctx, split, opt)
 	if err != nil {
-		return nil, src.locate(".", err)
+		return nil, src.name(".", err)
 	}
 	set.Name = baseName(dir)
 	if err := set.check(split); err != nil {
-		return nil, src.locate(".", err)
+		set.Close() // what it would say matters less
+		return nil, src.name(".", err)
 	}
 	return set, nil
 }
@@ -93,7 +114,21 @@ func (s *source) read(ctx context.Context, split Split, opt Options) (*Set, erro
 	if c, where := findCIFAR(s, entries); c != nil {
 		return resized(ctx, opt)(c.read(ctx, s, where, split))
 	}
-	return readFolder(ctx, s, entries, split, opt)
+	if opt.Size == 0 {
+		return nil, fmt.Errorf("%s: %w", s.dir, ErrNeedsSize)
+	}
+	listImages := listFolder
+	switch {
+	case hasManifest(entries):
+		listImages = listManifest
+	case hasTSRD(entries):
+		listImages = listTSRD
+	}
+	l, err := listImages(s, entries, split, opt)
+	if err != nil {
+		return nil, err
+	}
+	return l.read(ctx, opt)
 }
 
 // check holds for every format.
@@ -132,25 +167,27 @@ type source struct {
 	limits Limits
 }
 
+// name puts the name of a file into a FormatError that has none.
+func (s *source) name(name string, err error) error {
+	var bad *FormatError
+	if errors.As(err, &bad) && bad.Path == "" {
+		bad.Path = filepath.Join(s.dir, name)
+	}
+	return err
+}
+
 // locate puts the name of a file into an error about it, and makes faults of
 // the file, but not those of the machine, a FormatError.
 func (s *source) locate(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	path := filepath.Join(s.dir, name)
 	var bad *FormatError
-	if errors.As(err, &bad) {
-		if bad.Path == "" {
-			bad.Path = path
-		}
-		return err
+	if err == nil || errors.As(err, &bad) {
+		return s.name(name, err)
 	}
 	var errno syscall.Errno
 	machine := errors.As(err, &errno) && (errno.Temporary() || errno == syscall.ENOMEM || errno == syscall.EIO)
 	var pathErr *fs.PathError
 	if !machine && errors.As(err, &pathErr) {
-		return &FormatError{Path: path, Offset: -1, Reason: s.openReason(name, pathErr), Err: err}
+		return &FormatError{Path: filepath.Join(s.dir, name), Offset: -1, Reason: s.openReason(name, pathErr), Err: err}
 	}
 	return err
 }

@@ -1,17 +1,24 @@
 package dataset
 
 import (
+	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"image"
+	"image/jpeg"
+	"image/png"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"cordon/internal/seed"
 )
 
 // realData returns a folder of the real image sets: MNIST's or CIFAR-10's
-// files, unpacked, in DATA/mnist and DATA/cifar10.
+// files, unpacked, in DATA/mnist and DATA/cifar10, TSRD in DATA/tsrd.
 func realData(t testing.TB, name string) string {
 	t.Helper()
 	for _, base := range []string{os.Getenv("CORDON_DATA"), filepath.Join("..", "..", "shared", "data")} {
@@ -50,6 +57,40 @@ func TestRealCIFAR10(t *testing.T) {
 	}
 	wantStats(t, train, []float64{.4914, .4822, .4465}, []float64{.2470, .2435, .2616})
 	wantRoundTrip(t, train, test)
+}
+
+// TestRealTSRD reads the traffic signs, cut to their boxes. Package inspect's
+// test reads them whole.
+func TestRealTSRD(t *testing.T) {
+	dir := realData(t, "tsrd")
+	opt := Options{Size: 32, Crop: true}
+	train, err := Open(context.Background(), dir, Train, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	test, err := Open(context.Background(), dir, Test, opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if train.Len() != 4170 || test.Len() != 1994 || train.ImageBytes() != 32*32*3 {
+		t.Errorf("%d and %d images of %d bytes", train.Len(), test.Len(), train.ImageBytes())
+	}
+	if len(train.Classes) != 58 || train.Classes[0] != "000" || train.Classes[57] != "057" {
+		t.Errorf("classes %v", train.Classes)
+	}
+	counts := train.Counts()
+	if slices.Min(counts) != 2 || slices.Max(counts) != 446 {
+		t.Errorf("%d to %d training images a class, want 2 to 446", slices.Min(counts), slices.Max(counts))
+	}
+	var missing []string
+	for class, n := range test.Counts() {
+		if n == 0 {
+			missing = append(missing, test.Classes[class])
+		}
+	}
+	if !slices.Equal(missing, []string{"009", "018", "019", "033"}) {
+		t.Errorf("the test split misses %v", missing)
+	}
 }
 
 func wantStats(t *testing.T, s *Set, mean, std []float64) {
@@ -105,16 +146,61 @@ func BenchmarkCIFAR(b *testing.B) {
 	benchmarkOpen(b, tree(b, map[string][]byte{"data_batch_1.bin": cifarRecords(1, labels...)}), 0)
 }
 
-func benchmarkFolder(b *testing.B, n, side, size int) {
-	files := map[string][]byte{}
-	for i := range n {
-		files[fmt.Sprintf("train/c%d/%04d.png", i%4, i)] = pngOf(b, textured(side, i))
+var (
+	benchImages = flag.String("images", "", "folder of images that BenchmarkDecode reads instead of its own")
+	benchSize   = flag.Int("size", 224, "pixels that they are scaled to")
+)
+
+// BenchmarkDecode reads folders of image files on all cores: images a second,
+// and megabytes of decoded pixels before scaling.
+func BenchmarkDecode(b *testing.B) {
+	if *benchImages != "" {
+		b.Run("images", func(b *testing.B) { benchmarkOpen(b, *benchImages, *benchSize) })
+		return
 	}
-	benchmarkOpen(b, tree(b, files), size)
+	for _, c := range []struct {
+		format                 string
+		n, width, height, size int
+	}{
+		{"jpeg", 100, 500, 375, 224},
+		{"png", 100, 500, 375, 224},
+		{"png", 1000, 32, 32, 32},
+	} {
+		b.Run(fmt.Sprintf("%s-%dx%d-%d", c.format, c.width, c.height, c.size), func(b *testing.B) {
+			files := map[string][]byte{}
+			for i := range c.n {
+				files[fmt.Sprintf("c%d/%04d", i%4, i)] = photo(b, c.format, c.width, c.height, i)
+			}
+			benchmarkOpen(b, tree(b, files), c.size)
+			b.SetBytes(int64(c.n * c.width * c.height * 3))
+		})
+	}
 }
 
-func BenchmarkFolder32(b *testing.B)       { benchmarkFolder(b, 1000, 32, 32) }
-func BenchmarkFolder256To224(b *testing.B) { benchmarkFolder(b, 100, 256, 224) }
+// photo is a file of waves and noise, which packs about as well as a picture.
+func photo(b *testing.B, format string, width, height, salt int) []byte {
+	random, img := seed.Stream(uint64(salt), "test/photo"), image.NewRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			for c := range 3 {
+				wave := math.Sin(float64(x*(c+1)+salt*7)/40) + math.Cos(float64(y*(3-c)-salt*5)/30)
+				img.Pix[img.PixOffset(x, y)+c] = byte(128 + 50*wave + float64(random.IntN(12)))
+			}
+			img.Pix[img.PixOffset(x, y)+3] = 255
+		}
+	}
+	var out bytes.Buffer
+	err := png.Encode(&out, img)
+	if format == "jpeg" {
+		out.Reset()
+		err = jpeg.Encode(&out, img, &jpeg.Options{Quality: 90})
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return out.Bytes()
+}
+
 func BenchmarkFolderWrite(b *testing.B) {
 	files := map[string][]byte{}
 	for i := range 500 {

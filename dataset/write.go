@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -30,14 +29,20 @@ type Written struct {
 // cifarFileImages is the number of images in one CIFAR-10 training file.
 const cifarFileImages = 10_000
 
-// Write makes the folder dir with the sets in their own format: IDX files
-// without compression, CIFAR binary files with the class names, or PNG files
-// in train/<class>/ and test/<class>/. test may be nil. Open reads the result
-// back with equal pixels and labels (a folder at the size it was written).
+// Write makes the folder dir with the sets in the format that train.Format
+// names: IDX files without compression, CIFAR binary files with the class
+// names, PNG files in train/<class>/ and test/<class>/, or PNG files in train/
+// and test/ with a manifest ("csv", "jsonl"; TSRD as "csv"). test may be nil.
+// Open reads the result back with equal pixels and labels (image files at the
+// size they were written).
 //
-// Image files keep their base names, with the extension .png, and lie in the
-// folder of their label; where that makes two names equal the later image of
-// the set gets "-2", "-3", ….
+// What a format cannot hold is refused: IDX has grey images and up to 256
+// classes, whose names it does not keep; CIFAR 32 × 32 images and 10 or 100
+// classes. Where nothing is lost the channels are made to fit: grey images
+// become three equal channels, and such channels one.
+//
+// Image files keep their base names, with the extension .png; where that makes
+// two names in one folder equal the later image of the set gets "-2", "-3", ….
 //
 // dir must not exist; it appears complete or not at all. progress may be nil;
 // it is called after each image file, from one goroutine at a time. Classes
@@ -50,11 +55,13 @@ func Write(ctx context.Context, dir string, train, test *Set, progress func(done
 	err := atomicfile.Dir(dir, func(tmp string) (err error) {
 		switch train.Format {
 		case formatIDX:
-			written, err = inOrder(train), writeIDX(tmp, train, test)
+			written, err = inOrder(train), writeIDX(ctx, tmp, train, test)
 		case formatCIFAR10, formatCIFAR100:
 			written, err = inOrder(train), writeCIFAR(ctx, tmp, train, test)
-		default:
+		case formatFolder:
 			written, err = writeFolder(ctx, tmp, train, test, progress)
+		default:
+			written, err = writeManifest(ctx, tmp, train, test, progress)
 		}
 		return err
 	})
@@ -88,39 +95,84 @@ func writable(train, test *Set) error {
 
 // valid checks the set against what its format can hold.
 func (s *Set) valid() error {
-	classes, side, channels := len(s.Classes), 0, 3
-	switch s.Format {
-	case formatIDX:
-		channels = 1
-		if classes > 256 {
-			return fmt.Errorf("idx holds at most 256 classes, not %d", classes)
-		}
-	case formatCIFAR10:
-		classes, side = 10, cifarSide
-	case formatCIFAR100:
-		classes, side = 100, cifarSide
-	case formatFolder:
-		if !slices.IsSorted(s.Classes) {
-			return fmt.Errorf("classes of a folder must be in the order of their names")
-		}
-	default:
-		return fmt.Errorf("unknown format %q", s.Format)
-	}
 	for _, name := range s.Classes {
 		if err := checkName(name); err != nil {
 			return err
 		}
-		if s.Format == formatFolder && (strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`)) {
+	}
+	switch s.Format {
+	case formatIDX:
+		return s.validIDX()
+	case formatCIFAR10, formatCIFAR100:
+		return s.validCIFAR(cifarLayout(s.Format))
+	case formatFolder:
+		return s.validFolder()
+	case formatCSV, formatJSONL, formatTSRD:
+		sorted := slices.Clone(s.Classes)
+		if sortClasses(sorted); !slices.Equal(sorted, s.Classes) {
+			return fmt.Errorf("classes of a manifest must be in the order of their names")
+		}
+		return nil
+	}
+	return fmt.Errorf("unknown format %q", s.Format)
+}
+
+func (s *Set) validIDX() error {
+	if len(s.Classes) > 256 {
+		return fmt.Errorf("idx holds at most 256 classes, not %d", len(s.Classes))
+	}
+	for i := range s.Len() {
+		if image := s.Image(i); s.Channels == 3 && !isGrey(image) {
+			return fmt.Errorf("idx holds grey images, but %s has colours", s.Key(i))
+		}
+	}
+	return nil
+}
+
+func (s *Set) validCIFAR(c *cifar) error {
+	if len(s.Classes) != c.classes {
+		return fmt.Errorf("%s holds %d classes, not %d", c.format, c.classes, len(s.Classes))
+	}
+	if s.Height != cifarSide || s.Width != cifarSide {
+		return fmt.Errorf("%s holds images of %d × %d pixels, not %d × %d", c.format, cifarSide, cifarSide, s.Height, s.Width)
+	}
+	return nil
+}
+
+func (s *Set) validFolder() error {
+	if !slices.IsSorted(s.Classes) {
+		return fmt.Errorf("classes of a folder must be in the order of their names")
+	}
+	for _, name := range s.Classes {
+		if strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`) {
 			return fmt.Errorf("class %q cannot be the name of a folder", name)
 		}
 	}
-	if len(s.Classes) != classes {
-		return fmt.Errorf("%s holds %d classes, not %d", s.Format, classes, len(s.Classes))
-	}
-	if s.Channels != channels || (side != 0 && (s.Height != side || s.Width != side)) {
-		return fmt.Errorf("%s does not hold images of %d × %d × %d", s.Format, s.Height, s.Width, s.Channels)
-	}
 	return nil
+}
+
+// isGrey tells whether the three channels of every pixel are equal.
+func isGrey(rgb []byte) bool {
+	for p := 0; p < len(rgb); p += 3 {
+		if rgb[p] != rgb[p+1] || rgb[p] != rgb[p+2] {
+			return false
+		}
+	}
+	return true
+}
+
+// withChannels returns image i with channels channels: those it has, the one it has
+// repeated, or the first of three equal ones.
+func (s *Set) withChannels(i, channels int) []byte {
+	from := s.Image(i)
+	if s.Channels == channels {
+		return from
+	}
+	out := make([]byte, s.Height*s.Width*channels)
+	for k := range out {
+		out[k] = from[k/channels*s.Channels]
+	}
+	return out
 }
 
 // inOrder is the result for formats that keep the order.
@@ -132,40 +184,49 @@ func inOrder(s *Set) *Written {
 	return w
 }
 
-func writeIDX(dir string, train, test *Set) error {
+func writeIDX(ctx context.Context, dir string, train, test *Set) error {
 	for split, s := range map[Split]*Set{Train: train, Test: test} {
 		if s == nil {
 			continue
 		}
-		labels := make([]byte, s.Len())
-		for i, label := range s.Labels {
-			labels[i] = byte(label)
-		}
 		images := filepath.Join(dir, idxNames(split, "images", idxImageRank)[0])
-		if err := writeIDXFile(images, s.Pixels, s.Len(), s.Height, s.Width); err != nil {
+		grey := func(i int) []byte { return s.withChannels(i, 1) }
+		if err := writeIDXFile(ctx, images, grey, s.Len(), s.Height, s.Width); err != nil {
 			return err
 		}
-		if err := writeIDXFile(filepath.Join(dir, idxNames(split, "labels", idxLabelRank)[0]), labels, s.Len()); err != nil {
+		label := func(i int) []byte { return []byte{byte(s.Labels[i])} }
+		if err := writeIDXFile(ctx, filepath.Join(dir, idxNames(split, "labels", idxLabelRank)[0]), label, s.Len()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func writeIDXFile(name string, values []byte, sizes ...int) error {
+// writeIDXFile writes a file of the given sizes; value returns the bytes of
+// sample i.
+func writeIDXFile(ctx context.Context, name string, value func(i int) []byte, sizes ...int) error {
 	return atomicfile.Write(name, func(w io.Writer) error {
 		header := binary.BigEndian.AppendUint32(nil, 0x800|uint32(len(sizes)))
 		for _, size := range sizes {
 			header = binary.BigEndian.AppendUint32(header, uint32(size))
 		}
-		_, err := io.Copy(w, io.MultiReader(bytes.NewReader(header), bytes.NewReader(values)))
-		return err
+		if _, err := w.Write(header); err != nil {
+			return err
+		}
+		for i := range sizes[0] {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if _, err := w.Write(value(i)); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
 func writeCIFAR(ctx context.Context, dir string, train, test *Set) error {
-	layouts := cifarLayouts()
-	c := layouts[slices.IndexFunc(layouts, func(c *cifar) bool { return c.format == train.Format })]
+	c := cifarLayout(train.Format)
 	perFile := cifarFileImages
 	if c.format == formatCIFAR100 {
 		perFile = train.Len()
@@ -200,7 +261,7 @@ func (c *cifar) writeFile(ctx context.Context, name string, s *Set, start, end i
 				record = append(record, s.superclassOf(s.Labels[i]))
 			}
 			record = append(record, byte(s.Labels[i]))
-			if _, err := w.Write(appendInterleaved(record, s.Image(i))); err != nil {
+			if _, err := w.Write(appendInterleaved(record, s.withChannels(i, 3))); err != nil {
 				return err
 			}
 		}
@@ -218,28 +279,36 @@ func (s *Set) superclassOf(label int32) byte {
 }
 
 func writeFolder(ctx context.Context, dir string, train, test *Set, progress func(done, total int)) (*Written, error) {
-	keys := train.pngNames(Train)
-	names, total := keys, train.Len()
-	if test != nil {
-		names, total = slices.Concat(keys, test.pngNames(Test)), total+test.Len()
-	}
-	if err := makeClassFolders(dir, names); err != nil {
+	byClass := func(split Split, class string) string { return path.Join(string(split), class) }
+	names, err := writeImages(ctx, dir, train, test, byClass, progress)
+	if err != nil {
 		return nil, err
 	}
-	err := inParallel(ctx, total, progress, func(i int) error {
+	keys := names[:train.Len()]
+	return &Written{Keys: keys, Index: readOrder(train.Labels, keys)}, nil
+}
+
+// writeImages writes the images as PNG files in the folders that folder gives
+// for a split and a class. It returns the names, relative to dir, of the
+// training images and then of the test images.
+func writeImages(ctx context.Context, dir string, train, test *Set, folder func(Split, string) string, progress func(done, total int)) ([]string, error) {
+	names := train.pngNames(Train, folder)
+	if test != nil {
+		names = append(names, test.pngNames(Test, folder)...)
+	}
+	if err := makeFolders(dir, names); err != nil {
+		return nil, err
+	}
+	return names, inParallel(ctx, len(names), progress, func(i int) error {
 		s, j := train, i
 		if i >= train.Len() {
 			s, j = test, i-train.Len()
 		}
 		return writePNG(filepath.Join(dir, filepath.FromSlash(names[i])), s, j)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return &Written{Keys: keys, Index: readOrder(train.Labels, keys)}, nil
 }
 
-func makeClassFolders(dir string, names []string) error {
+func makeFolders(dir string, names []string) error {
 	made := map[string]bool{}
 	for _, name := range names {
 		folder := path.Dir(name)
@@ -262,7 +331,7 @@ func writePNG(name string, s *Set, i int) error {
 		return err
 	}
 	defer f.Close()
-	if err := encodePNG(f, s.Image(i), s.Width, s.Height); err != nil {
+	if err := s.encodePNG(f, i); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if err := f.Sync(); err != nil {
@@ -271,10 +340,10 @@ func writePNG(name string, s *Set, i int) error {
 	return f.Close()
 }
 
-// pngNames returns a distinct file name for each image, in its label's folder.
-// Images without a file are numbered in a shuffled order, so that a number does
-// not give away which class an image came from.
-func (s *Set) pngNames(split Split) []string {
+// pngNames returns a distinct file name for each image in its folder. Images
+// without a file are numbered in a shuffled order, so that a number does not
+// give away which class an image came from.
+func (s *Set) pngNames(split Split, folder func(Split, string) string) []string {
 	names := make([]string, s.Len())
 	used := make(map[string]bool, s.Len())
 	number := seed.Stream(uint64(s.Len()), "dataset/names").Perm(s.Len())
@@ -284,7 +353,7 @@ func (s *Set) pngNames(split Split) []string {
 			base = path.Base(s.Files[i])
 			base = strings.TrimSuffix(base, path.Ext(base))
 		}
-		stem := path.Join(string(split), s.Classes[label], base)
+		stem := path.Join(folder(split, s.Classes[label]), base)
 		name := stem + ".png"
 		for n := 2; used[name]; n++ {
 			name = stem + "-" + strconv.Itoa(n) + ".png"

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -20,6 +21,9 @@ func TestWriteReadsBack(t *testing.T) {
 		"cifar10":  {cifarTree(), 0},
 		"cifar100": {cifar100Tree(), 0},
 		"folder":   {folderTree(t), 8},
+		"csv":      {manifestTree(t, "manifest.csv", "path,label,split\na/2.png,dog,\na/1.png,cat,\n3.png,cat,\n4.png,dog,test\n"), 8},
+		"jsonl":    {manifestTree(t, "manifest.jsonl", goodJSONL), 8},
+		"tsrd":     {tsrdTree(t, []int{9, 11, 100, 9}, []int{100}), 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := tree(t, c.files)
@@ -32,6 +36,9 @@ func TestWriteReadsBack(t *testing.T) {
 			train2, test2 := open(t, out, Train, c.size), open(t, out, Test, c.size)
 			if train.Fingerprint() != train2.Fingerprint() || test.Fingerprint() != test2.Fingerprint() {
 				t.Error("read back differently")
+			}
+			if want := strings.Replace(name, "tsrd", "csv", 1); train2.Format != want {
+				t.Errorf("format %s, want %s", train2.Format, want)
 			}
 			if !slices.Equal(train.Classes, train2.Classes) || !slices.Equal(train.superclass, train2.superclass) {
 				t.Error("classes differ")
@@ -107,6 +114,10 @@ func TestWriteRefuses(t *testing.T) {
 		"mixed formats":   func() (*Set, *Set) { return read(idxTree(), 8), read(folderTree(t), 8) },
 		"unknown format":  func() (*Set, *Set) { s := read(idxTree(), 0); s.Format = "tar"; return s, nil },
 		"unsorted":        func() (*Set, *Set) { s := read(folderTree(t), 8); slices.Reverse(s.Classes); return s, nil },
+		"colour as idx":   func() (*Set, *Set) { return as(read(folderTree(t), 8), "idx"), nil },
+		"grey as cifar":   func() (*Set, *Set) { return as(read(idxTree(), 0), "cifar10"), nil },
+		"few classes":     func() (*Set, *Set) { return as(read(folderTree(t), 32), "cifar10"), nil },
+		"unsorted csv":    func() (*Set, *Set) { s := as(read(idxTree(), 0), "csv"); slices.Reverse(s.Classes); return s, nil },
 		"class leads out": func() (*Set, *Set) { s := read(folderTree(t), 8); s.Classes[0] = "../cat"; return s, nil },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,5 +143,56 @@ func TestWriteCancelled(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(base); len(entries) != 0 {
 		t.Errorf("left %v behind", entries)
+	}
+}
+
+// as returns the set in another format.
+func as(s *Set, format string) *Set {
+	s.Format = format
+	return s
+}
+
+// What another format can hold it holds, in three channels or one.
+func TestWriteConverts(t *testing.T) {
+	grey, colour := open(t, tree(t, idxTree()), Train, 4), open(t, tree(t, cifarTree()), Train, 0)
+	for _, c := range []struct {
+		set    *Set
+		format string
+		size   int
+	}{
+		{grey, "csv", 4},
+		{grey, "jsonl", 4},
+		{grey, "folder", 4},
+		{colour, "csv", 32},
+		{colour, "folder", 32},
+		{colour, "cifar10", 0},
+	} {
+		t.Run(c.set.Format+" as "+c.format, func(t *testing.T) {
+			from := *c.set
+			first, second := filepath.Join(t.TempDir(), "out"), filepath.Join(t.TempDir(), "back")
+			written, err := Write(context.Background(), first, as(&from, c.format), nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there := open(t, first, Train, c.size)
+			if there.Format != c.format || there.Channels != 3 || !slices.Equal(there.Classes, c.set.Classes) {
+				t.Fatalf("read as %s with %d channels, classes %v", there.Format, there.Channels, there.Classes)
+			}
+			for i := range from.Len() {
+				at := written.Index[i]
+				if !slices.Equal(there.Image(at), from.withChannels(i, 3)) || there.Labels[at] != from.Labels[i] {
+					t.Errorf("image %d differs", i)
+				}
+			}
+			if _, err := Write(context.Background(), second, as(there, c.set.Format), nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			back := open(t, second, Train, 0)
+			for i := range from.Len() {
+				if at := written.Index[i]; !slices.Equal(back.Image(at), c.set.Image(i)) || back.Labels[at] != from.Labels[i] {
+					t.Errorf("image %d differs after the way back", i)
+				}
+			}
+		})
 	}
 }

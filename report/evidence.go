@@ -31,6 +31,9 @@ type Evidence struct {
 	Order       []int     // samples, most suspicious first
 	Isolated    []int     // the samples of D_s
 	Poisoned    []bool    // per sample; nil without truth
+	// Triggered is a PNG of test images without and with the trigger; nil
+	// without truth or trigger.
+	Triggered []byte
 }
 
 // check refuses evidence whose parts do not belong together.
@@ -146,7 +149,7 @@ func (v Evidence) dataURI(i int) (template.URL, error) {
 	if err := png.Encode(&b, v.image(i)); err != nil {
 		return "", fmt.Errorf("picture of sample %d: %w", i, err)
 	}
-	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(b.Bytes())), nil
+	return embedded(b.Bytes()), nil
 }
 
 func (v Evidence) image(i int) image.Image {
@@ -208,4 +211,9 @@ func recallCurve(order []int, poisoned []bool) plotter.XYs {
 		}
 	}
 	return curve
+}
+
+// embedded is a PNG as the source of an image.
+func embedded(png []byte) template.URL {
+	return template.URL("data:image/png;base64," + base64.StdEncoding.EncodeToString(png))
 }

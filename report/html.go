@@ -27,6 +27,7 @@ type page struct {
 	*Report
 	Suspects, Retained []picture
 	PoisonedSuspects   int
+	Triggered          template.URL // empty without a trigger
 	LossCharts         []*chart
 	RankingCharts      []*chart
 	TrainingCharts     []*chart
@@ -60,6 +61,8 @@ func functions() template.FuncMap {
 		"fixed":   func(decimals int, n Number) string { return n.fixed(decimals) },
 		"short":   func(n Number) string { return shortest(n, 4) },
 		"share":   fixed4,
+		"number":  func(index int) int { return index + 1 },
+		"ratio":   func(n, all int) string { return ratio(n, all).fixed(4) },
 		"percent": Number.percent,
 		"text":    printable,
 		"listing": printableLines,
@@ -106,8 +109,8 @@ func (p *page) TotalSeconds() Number {
 // PeakMiB is the largest resident memory.
 func (p *page) PeakMiB() int64 { return p.Machine.PeakResident >> 20 }
 
-// TargetName is the class the poison aims at.
-func (p *page) TargetName() string { return printable(p.targetName()) }
+// ClassName is the class that poison aims at.
+func (p *page) ClassName(target int) string { return printable(p.className(target)) }
 
 // RankedBy says in words what the isolation order is.
 func (p *page) RankedBy() string {
@@ -131,6 +134,9 @@ func (p *page) RankedBy() string {
 
 func newPage(r *Report, v Evidence) (*page, error) {
 	p := &page{Report: r}
+	if v.Triggered != nil {
+		p.Triggered = embedded(v.Triggered)
+	}
 	var err error
 	if p.Suspects, err = v.pictures(v.suspects()); err != nil {
 		return nil, err

@@ -159,6 +159,8 @@ func TestWriteHTMLOddRuns(t *testing.T) {
 			v.Set.Pixels = v.Set.Pixels[:syntheticSamples*v.Set.ImageBytes()]
 		},
 		"targets": func(r *Report, _ *Evidence) { r.Truth.Target = -1 },
+		"parts":   func(r *Report, v *Evidence) { withParts(r, *v) },
+		"trigger": func(_ *Report, v *Evidence) { v.Triggered = []byte("\x89PNG") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, v := synthetic()

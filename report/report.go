@@ -135,12 +135,24 @@ type Model struct {
 	// without a test split.
 	ACC *Number `json:"acc"`
 	// ASR is the share of triggered test images, those of the target class
-	// left out, that are given the target label; nil without truth.
+	// left out, that are given the target label (under all-to-all labels the
+	// next one); nil without truth and where the attack has no trigger.
 	ASR *Number `json:"asr"`
 	// RA is the share of the same triggered images given their true class.
 	RA *Number `json:"ra"`
 	// Floor is the share of the same images without the trigger that are given
 	// the target label: what ASR would be if there were no backdoor.
+	Floor *Number `json:"floor"`
+	// Parts holds the same of each of the truth's parts, where there are
+	// several; the figures above are of all their triggered images together.
+	Parts []Figures `json:"parts,omitempty"`
+}
+
+// Figures say what a model does with the trigger of one part; nil for a part
+// without a trigger.
+type Figures struct {
+	ASR   *Number `json:"asr"`
+	RA    *Number `json:"ra"`
 	Floor *Number `json:"floor"`
 }
 
@@ -151,9 +163,28 @@ type Truth struct {
 	Target     int    `json:"target"`      // label; -1 where there are several
 	Poisoned   int    `json:"poisoned"`    // poisoned samples among those used
 	PoisonRate Number `json:"poison_rate"` // Poisoned ÷ training samples used
+	// Covers counts the samples with the trigger and their true label. They do
+	// not count as poisoned.
+	Covers int `json:"covers,omitempty"`
+	// Parts splits a poisoning that has several parts, or cover samples.
+	Parts []Part `json:"parts,omitempty"`
 	// Rankings of the training samples, most suspicious first. The first is
 	// the one that D_s was taken from, the others are for comparison.
 	Rankings []Ranking `json:"rankings"`
+}
+
+// Part is one part of the poisoning: its samples among those used, and how many
+// of them were isolated.
+type Part struct {
+	Attack         string `json:"attack"`
+	Target         int    `json:"target"` // label; -1 where there is not one
+	Poisoned       int    `json:"poisoned"`
+	Covers         int    `json:"covers"`
+	Isolated       int    `json:"isolated"`        // poisoned samples in D_s
+	IsolatedCovers int    `json:"isolated_covers"` // cover samples in D_s
+	// AUROC of the part's poisoned samples against all others, under the
+	// ranking that D_s was taken from; nil without such samples.
+	AUROC *Number `json:"auroc"`
 }
 
 // Ranking says how well one order of the samples finds the poison.

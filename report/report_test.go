@@ -50,6 +50,7 @@ func write(t *testing.T, r *Report) string {
 func TestGoldenJSON(t *testing.T) {
 	for name, build := range map[string]func() (*Report, Evidence){
 		"truth.json":    synthetic,
+		"parts.json":    func() (*Report, Evidence) { return withParts(synthetic()) },
 		"no-truth.json": func() (*Report, Evidence) { return withoutTruth(synthetic()) },
 	} {
 		r, _ := build()
@@ -174,6 +175,7 @@ func FuzzRead(f *testing.F) {
 func TestGoldenTable(t *testing.T) {
 	for name, build := range map[string]func() (*Report, Evidence){
 		"truth.txt":    synthetic,
+		"parts.txt":    func() (*Report, Evidence) { return withParts(synthetic()) },
 		"no-truth.txt": func() (*Report, Evidence) { return withoutTruth(synthetic()) },
 	} {
 		r, _ := build()
@@ -189,7 +191,8 @@ func TestGoldenTable(t *testing.T) {
 // terminal would obey.
 func TestTableIsTame(t *testing.T) {
 	evil := "\x1b[31m\u202e\n\xff" + strings.Repeat("wide ", 40)
-	r, _ := synthetic()
+	r, _ := withParts(synthetic())
+	r.Truth.Parts[0].Attack, r.Truth.Parts[1].Poisoned = evil, 1e12
 	r.Data.Name, r.Truth.Attack, r.Data.Classes[3] = evil, evil, evil
 	r.Models[0].Name, r.Stages[0].Name, r.Truth.Rankings[0].Name = evil, evil, evil
 	r.Models[0].ACC, r.Stages[0].Seconds, r.Stages[1].Images = Of(-1e300), 1e300, 1e11

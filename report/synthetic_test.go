@@ -35,15 +35,28 @@ func synthetic() (*Report, Evidence) {
 			Threshold: Of(0.031), ClassCounts: countLabels(v, v.Isolated)},
 		Losses: Losses{Partial: NewHistogram(v.PartialLoss, v.Poisoned), Base: NewHistogram(v.BaseLoss, v.Poisoned)},
 		Models: []Model{
-			{"M_s", "models/base.safetensors", Of(.9812), Of(1), Of(0), Of(.0021)},
-			{"M_s recalibrated", "models/base-recalibrated.safetensors", Of(.9809), Of(.9998), Of(.0002), Of(.0023)},
-			{"M_c", "models/clean.safetensors", Of(.9774), Of(.0031), Of(.9502), Of(.0023)},
-			{"M_c recalibrated", "models/clean-recalibrated.safetensors", Of(.9771), Of(.0044), Of(.9431), nil},
+			{"M_s", "models/base.safetensors", Of(.9812), Of(1), Of(0), Of(.0021), nil},
+			{"M_s recalibrated", "models/base-recalibrated.safetensors", Of(.9809), Of(.9998), Of(.0002), Of(.0023), nil},
+			{"M_c", "models/clean.safetensors", Of(.9774), Of(.0031), Of(.9502), Of(.0023), nil},
+			{"M_c recalibrated", "models/clean-recalibrated.safetensors", Of(.9771), Of(.0044), Of(.9431), nil, nil},
 		},
 		Truth: &Truth{Attack: "BadNets, dirty-label", Target: 3, Poisoned: 200, PoisonRate: .1,
 			Rankings: []Ranking{syntheticRanking("under M′", .93), syntheticRanking("under M_s", .41)}},
 		Limits:    Limits(),
 		NextSteps: []string{"Look at the isolated samples.", "Use models/clean.safetensors in place of your model."},
+	}
+	return r, v
+}
+
+// withParts makes the poisoning one of two parts, one with covers.
+func withParts(r *Report, v Evidence) (*Report, Evidence) {
+	r.Truth.Attack, r.Truth.Target, r.Truth.Covers = "badnets, dirty-label with covers + label-noise", -1, 50
+	r.Truth.Parts = []Part{
+		{Attack: "badnets, dirty-label with covers", Target: 3, Poisoned: 150, Covers: 50, Isolated: 120, IsolatedCovers: 5, AUROC: Of(.93)},
+		{Attack: "label-noise", Target: -1, Poisoned: 50, Isolated: 0, AUROC: Of(.12)},
+	}
+	for i, m := range r.Models {
+		r.Models[i].Parts = []Figures{{m.ASR, m.RA, m.Floor}, {}}
 	}
 	return r, v
 }

@@ -19,6 +19,7 @@ func Table(w io.Writer, r *Report) error {
 	writeHead(&b, r)
 	writeModels(&b, r.Models)
 	writeFound(&b, r)
+	writeParts(&b, r)
 	writeStages(&b, r.Stages)
 	_, err := w.Write(b.Bytes())
 	return err
@@ -37,7 +38,7 @@ func writeHead(b *bytes.Buffer, r *Report) {
 	if t := r.Truth; t != nil {
 		fmt.Fprintf(b, "%-10s%s\n", "attack", clip(t.Attack, columns-10))
 		fmt.Fprintf(b, "%-10s%s poisoned (%s), target %s\n", "",
-			grouped(int64(t.Poisoned)), t.PoisonRate.percent(), clip(r.targetName(), 24))
+			grouped(int64(t.Poisoned)), t.PoisonRate.percent(), clip(r.className(t.Target), 24))
 	}
 }
 
@@ -47,13 +48,12 @@ func isolatedText(r *Report) string {
 		r.Isolation.Rate.percent(), grouped(int64(r.Isolation.Count)))
 }
 
-// targetName is the name of the class the poison aims at.
-func (r *Report) targetName() string {
-	t := r.Truth.Target
-	if t < 0 || t >= len(r.Data.Classes) {
+// className is the name of the class that poison aims at.
+func (r *Report) className(target int) string {
+	if target < 0 || target >= len(r.Data.Classes) {
 		return "several"
 	}
-	return r.Data.Classes[t]
+	return r.Data.Classes[target]
 }
 
 func writeModels(b *bytes.Buffer, models []Model) {
@@ -64,6 +64,10 @@ func writeModels(b *bytes.Buffer, models []Model) {
 	for _, m := range models {
 		fmt.Fprintf(b, "%s%11s%11s%11s%11s\n", cell(m.Name, 36),
 			fixed4(m.ACC), fixed4(m.ASR), fixed4(m.Floor), fixed4(m.RA))
+		for i, p := range m.Parts {
+			fmt.Fprintf(b, "%s%11s%11s%11s%11s\n", cell(fmt.Sprintf("  part %d", i+1), 36),
+				"", fixed4(p.ASR), fixed4(p.Floor), fixed4(p.RA))
+		}
 	}
 }
 
@@ -92,6 +96,32 @@ func writeFound(b *bytes.Buffer, r *Report) {
 	row("AUROC", func(k Ranking) string { return k.AUROC.fixed(4) })
 	row("AUPRC", func(k Ranking) string { return k.AUPRC.fixed(4) })
 }
+
+// writeParts shows how much of each part of the poisoning was isolated.
+func writeParts(b *bytes.Buffer, r *Report) {
+	if r.Truth == nil || len(r.Truth.Parts) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%-40s%18s%11s%11s\n", "part", "isolated", "recall", "AUROC")
+	row := func(name string, isolated, all int, auroc string) {
+		fmt.Fprintf(b, "%s%18s%11s%11s\n", cell(name, 40), clip(shareOf(isolated, all), 17), ratio(isolated, all).fixed(4), auroc)
+	}
+	for i, p := range r.Truth.Parts {
+		name := fmt.Sprintf("%d  %s", i+1, p.Attack)
+		if p.Target >= 0 {
+			name += ", target " + r.className(p.Target)
+		}
+		row(name, p.Isolated, p.Poisoned, fixed4(p.AUROC))
+		if p.Covers > 0 {
+			row("   its cover samples", p.IsolatedCovers, p.Covers, "")
+		}
+	}
+}
+
+func shareOf(n, all int) string { return grouped(int64(n)) + " of " + grouped(int64(all)) }
+
+// ratio is not a number for 0 of 0.
+func ratio(n, all int) Number { return Number(float64(n) / float64(all)) }
 
 func writeStages(b *bytes.Buffer, stages []Stage) {
 	if len(stages) == 0 {

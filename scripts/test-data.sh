@@ -26,5 +26,6 @@ unpack() {
 
 unpack mnist.tar mnist
 unpack cifar10-bin.tar.xz cifar10
+unpack tsrd.tar.xz tsrd
 "$here/fetch-mnist.sh" "$cache/mnist"
 echo "$cache"

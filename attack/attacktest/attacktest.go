@@ -21,7 +21,9 @@ const (
 	target  = 3
 )
 
-var modes = []attack.LabelMode{attack.DirtyLabel, attack.CleanLabel}
+// Make returns a fresh attack for images of one shape. Only attacks that are
+// made from a picture look at the shape.
+type Make func(attack.Shape) attack.Attack
 
 // Set returns n images filled by a formula, with labels 0, 1, …, 4, 0, ….
 func Set(shape attack.Shape, n int) *dataset.Set {
@@ -42,29 +44,62 @@ func Set(shape attack.Shape, n int) *dataset.Set {
 	return s
 }
 
-// Run checks a with its present parameters, which must fit images of 28×28
-// pixels: determinism, the rate convention, labels, that only planned samples
-// change, rate 0, tiny sets, small images, parameters and cancellation.
-func Run(t *testing.T, a attack.Attack) {
-	t.Run("params", func(t *testing.T) { params(t, a) })
+// Run checks the attacks that fresh makes, which must fit images of 28×28
+// pixels, with every label mode, with and without covers: determinism, the rate
+// convention, labels and roles, that only planned samples change, rate 0, tiny
+// sets, small images, parameters and cancellation.
+func Run(t *testing.T, fresh Make) {
+	t.Run("params", func(t *testing.T) { params(t, fresh) })
 	for _, shape := range []attack.Shape{
 		{Height: 28, Width: 28, Channels: 1}, {Height: 32, Width: 32, Channels: 3},
 		{Height: 64, Width: 64, Channels: 3}, {Height: 30, Width: 41, Channels: 3},
 	} {
 		t.Run(shape.String(), func(t *testing.T) {
-			trigger := triggerFor(t, a, shape)
-			changesPixels(t, trigger)
-			for _, mode := range modes {
-				t.Run(string(mode), func(t *testing.T) { poisons(t, trigger, mode) })
+			a := fresh(shape)
+			build := builder(fresh, shape)
+			changesPixels(t, a, triggerFor(t, a, shape))
+			for _, part := range partsOf(a) {
+				t.Run(part.String(), func(t *testing.T) {
+					poisons(t, shape, part, build)
+					rateZero(t, shape, part, build)
+					testSet(t, shape, part, build)
+					cancellation(t, shape, part, build)
+				})
 			}
-			rateZero(t, trigger)
-			testSet(t, trigger)
-			cancellation(t, trigger)
-			wrongShape(t, trigger)
+			wrongShape(t, shape, partsOf(a)[0], build)
 		})
 	}
-	t.Run("one sample", func(t *testing.T) { oneSample(t, a) })
-	t.Run("small images", func(t *testing.T) { smallImages(t, a) })
+	t.Run("one sample", func(t *testing.T) { oneSample(t, fresh) })
+	t.Run("small images", func(t *testing.T) { smallImages(t, fresh) })
+}
+
+// partsOf lists what can be done with an attack: one sample in ten poisoned in
+// every mode, and where there is a trigger also one in ten a cover.
+func partsOf(a attack.Attack) []attack.Part {
+	var parts []attack.Part
+	for _, mode := range []attack.LabelMode{attack.DirtyLabel, attack.CleanLabel, attack.AllToAll, attack.LabelNoise} {
+		part := attack.PartOf(a, target, .1)
+		part.Mode = mode
+		if !mode.Targeted() {
+			part.Target = -1
+		}
+		covered := part
+		covered.CoverRate = .1
+		for _, p := range []attack.Part{part, covered} {
+			if p.Validate(classes) == nil {
+				parts = append(parts, p)
+			}
+		}
+	}
+	return parts
+}
+
+// builder returns the attacks of any spec of fresh's kind.
+func builder(fresh Make, shape attack.Shape) attack.Build {
+	return func(spec attack.Spec) (attack.Attack, error) {
+		a := fresh(shape)
+		return a, attack.Configure(a, spec.Params)
+	}
 }
 
 func triggerFor(t *testing.T, a attack.Attack, shape attack.Shape) attack.Trigger {
@@ -81,20 +116,20 @@ func triggerFor(t *testing.T, a attack.Attack, shape attack.Shape) attack.Trigge
 
 // params: the spec carries all parameters, names nothing unknown, and the
 // trigger it rebuilds is the same.
-func params(t *testing.T, a attack.Attack) {
+func params(t *testing.T, fresh Make) {
+	shape := attack.Shape{Height: 32, Width: 32, Channels: 3}
+	a := fresh(shape)
 	if a.Name() == "" || a.Summary() == "" {
 		t.Error("name or summary is empty")
 	}
-	if err := a.Mode().Validate(); err != nil {
+	if err := a.Mode().Validate(); err != nil && a.Name() != attack.NoTrigger {
 		t.Error(err)
 	}
-	spec := attack.SpecOf(a)
-	before := triggered(triggerFor(t, a, attack.Shape{Height: 32, Width: 32, Channels: 3}))
-	if err := attack.Configure(a, spec.Params); err != nil {
+	rebuilt, err := builder(fresh, shape)(attack.SpecOf(a))
+	if err != nil {
 		t.Fatalf("own spec is refused: %v", err)
 	}
-	after := triggered(triggerFor(t, a, attack.Shape{Height: 32, Width: 32, Channels: 3}))
-	if !bytes.Equal(before, after) {
+	if !bytes.Equal(triggered(triggerFor(t, a, shape)), triggered(triggerFor(t, rebuilt, shape))) {
 		t.Error("the trigger differs when it is made again from its spec")
 	}
 	if err := attack.Configure(a, map[string]string{"no-such-parameter": "1"}); err == nil {
@@ -109,9 +144,9 @@ func triggered(trigger attack.Trigger) []byte {
 	return dst
 }
 
-// changesPixels: the trigger does something, leaves its input alone, writes all
-// of its output and does the same twice.
-func changesPixels(t *testing.T, trigger attack.Trigger) {
+// changesPixels: the trigger does something, unless it is none, leaves its
+// input alone, writes all of its output and does the same twice.
+func changesPixels(t *testing.T, a attack.Attack, trigger attack.Trigger) {
 	src := Set(trigger.Shape(), 1).Pixels
 	kept := slices.Clone(src)
 	dst := bytes.Repeat([]byte{1}, len(src))
@@ -123,72 +158,118 @@ func changesPixels(t *testing.T, trigger attack.Trigger) {
 		t.Error("the trigger writes to its input")
 	case !bytes.Equal(dst, again):
 		t.Error("the trigger is not deterministic, or leaves bytes unwritten")
-	case bytes.Equal(dst, src):
-		t.Error("the trigger changes nothing")
+	case bytes.Equal(dst, src) != (a.Name() == attack.NoTrigger):
+		t.Error("the trigger changes nothing, or there should be none")
 	}
 }
 
-func poisons(t *testing.T, trigger attack.Trigger, mode attack.LabelMode) {
-	const n, rate = 203, .1
-	set := Set(trigger.Shape(), n)
+func poisons(t *testing.T, shape attack.Shape, part attack.Part, build attack.Build) {
+	const n = 203
+	set := Set(shape, n)
 	kept := set.Subset(all(n))
-	plan := planFor(t, set, attack.PlanOptions{Rate: rate, Target: target, Mode: mode, Seed: 5})
-	if want := int(math.Round(rate * n)); len(plan.Indices) != want {
-		t.Fatalf("%d samples planned, want %d", len(plan.Indices), want)
+	truth := planFor(t, set, part)
+	for role, rate := range map[attack.Role]float64{attack.Poisoned: part.Rate, attack.Cover: part.CoverRate} {
+		if got, want := truth.Count(0, role), int(math.Round(rate*n)); got != want {
+			t.Fatalf("%d %s samples planned, want %d", got, role, want)
+		}
 	}
-	poisoned := apply(t, set, plan, trigger)
+	poisoned := apply(t, set, truth, build)
 	if !bytes.Equal(set.Pixels, kept.Pixels) || !slices.Equal(set.Labels, kept.Labels) {
 		t.Fatal("the source set was changed")
 	}
-	for i := range n {
-		checkSample(t, set, poisoned, trigger, mode, i, slices.Contains(plan.Indices, i))
-	}
+	checkSamples(t, set, poisoned, truth, build)
 	before := runtime.GOMAXPROCS(1)
-	alone := apply(t, set, plan, trigger)
+	alone := apply(t, set, truth, build)
 	runtime.GOMAXPROCS(max(before, 4))
-	together := apply(t, set, plan, trigger)
+	together := apply(t, set, truth, build)
 	runtime.GOMAXPROCS(before)
 	if !bytes.Equal(alone.Pixels, together.Pixels) {
 		t.Error("the number of workers changes the result")
 	}
 }
 
-func checkSample(t *testing.T, set, poisoned *dataset.Set, trigger attack.Trigger, mode attack.LabelMode, i int, planned bool) {
+// checkSamples: planned samples carry the trigger and the label of their role,
+// all others are as they were.
+func checkSamples(t *testing.T, set, poisoned *dataset.Set, truth *attack.Truth, build attack.Build) {
 	t.Helper()
-	image, label := slices.Clone(set.Image(i)), set.Labels[i]
-	if planned {
-		trigger.Apply(image, set.Image(i), i)
-		if (label == target) != (mode == attack.CleanLabel) {
-			t.Errorf("%s picked sample %d with label %d", mode, i, label)
+	part := truth.Parts[0]
+	pixels, labels := slices.Clone(set.Pixels), slices.Clone(set.Labels)
+	for _, c := range truth.Changed {
+		spec := part.Train
+		if c.Role == attack.Cover {
+			spec = part.Cover
 		}
-		label = target
+		a, err := build(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := c.Source * set.ImageBytes()
+		triggerFor(t, a, truth.Shape).Apply(pixels[at:at+set.ImageBytes()], set.Image(c.Source), c.Source)
+		labels[c.Source] = c.Given
+		if fault := labelFault(part, c, set.Labels[c.Source]); fault != "" {
+			t.Errorf("%s: %s sample %d was %d and became %d", fault, c.Role, c.Source, c.Label, c.Given)
+		}
 	}
-	if !bytes.Equal(poisoned.Image(i), image) {
-		t.Errorf("sample %d (planned: %v) has wrong pixels", i, planned)
+	if !bytes.Equal(poisoned.Pixels, pixels) {
+		t.Error("pixels other than the plan says")
 	}
-	if poisoned.Labels[i] != label {
-		t.Errorf("sample %d has label %d, want %d", i, poisoned.Labels[i], label)
+	if !slices.Equal(poisoned.Labels, labels) {
+		t.Error("labels other than the plan says")
 	}
 }
 
-func rateZero(t *testing.T, trigger attack.Trigger) {
-	set := Set(trigger.Shape(), 20)
-	for _, mode := range modes {
-		plan := planFor(t, set, attack.PlanOptions{Target: target, Mode: mode})
-		out := apply(t, set, plan, trigger)
-		if !bytes.Equal(out.Pixels, set.Pixels) || !slices.Equal(out.Labels, set.Labels) {
-			t.Errorf("%s: rate 0 changes the set", mode)
-		}
+// labelFault says what is wrong with a changed sample's labels, or "".
+func labelFault(part attack.Part, c attack.Changed, label int32) string {
+	right := false
+	switch {
+	case c.Label != label:
+		return "not the label it had"
+	case c.Role == attack.Cover:
+		right = c.Given == label && (label != target || !part.Mode.Targeted())
+	case part.Mode == attack.DirtyLabel:
+		right = label != target && c.Given == target
+	case part.Mode == attack.CleanLabel:
+		right = label == target && c.Given == target
+	case part.Mode == attack.AllToAll:
+		right = c.Given == (label+1)%classes
+	case part.Mode == attack.LabelNoise:
+		right = c.Given != label && c.Given >= 0 && c.Given < classes
+	}
+	if right {
+		return ""
+	}
+	return "label contradicts the mode"
+}
+
+func rateZero(t *testing.T, shape attack.Shape, part attack.Part, build attack.Build) {
+	part.Rate, part.CoverRate = 0, 0
+	set := Set(shape, 20)
+	out := apply(t, set, planFor(t, set, part), build)
+	if !bytes.Equal(out.Pixels, set.Pixels) || !slices.Equal(out.Labels, set.Labels) {
+		t.Error("rate 0 changes the set")
 	}
 }
 
-func testSet(t *testing.T, trigger attack.Trigger) {
-	set := Set(trigger.Shape(), 20)
-	out, err := attack.TriggeredTest(context.Background(), set, trigger, target)
+func testSet(t *testing.T, shape attack.Shape, part attack.Part, build attack.Build) {
+	set := Set(shape, 20)
+	trigger, err := part.TestTrigger(shape, build)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := slices.DeleteFunc(all(20), func(i int) bool { return set.Labels[i] == target })
+	out, err := attack.TriggeredTest(context.Background(), set, trigger, part)
+	if !part.HasGoal() {
+		if err == nil {
+			t.Error("test images are triggered without a goal")
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := all(20)
+	if part.Mode.Targeted() {
+		want = slices.DeleteFunc(want, func(i int) bool { return set.Labels[i] == target })
+	}
 	if out.Len() != len(want) {
 		t.Fatalf("%d triggered test images, want %d", out.Len(), len(want))
 	}
@@ -201,43 +282,46 @@ func testSet(t *testing.T, trigger attack.Trigger) {
 	}
 }
 
-func cancellation(t *testing.T, trigger attack.Trigger) {
+func cancellation(t *testing.T, shape attack.Shape, part attack.Part, build attack.Build) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	set := Set(trigger.Shape(), 20)
-	plan := planFor(t, set, attack.PlanOptions{Rate: .1, Target: target, Mode: attack.DirtyLabel})
-	if _, err := attack.Apply(ctx, set, plan, trigger); !errors.Is(err, context.Canceled) {
+	set := Set(shape, 20)
+	if _, err := planFor(t, set, part).Apply(ctx, set, build); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled Apply returns %v", err)
 	}
-	if _, err := attack.TriggeredTest(ctx, set, trigger, target); !errors.Is(err, context.Canceled) {
+	trigger, err := part.TestTrigger(shape, build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := attack.TriggeredTest(ctx, set, trigger, part); part.HasGoal() && !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled TriggeredTest returns %v", err)
 	}
 }
 
-func wrongShape(t *testing.T, trigger attack.Trigger) {
-	shape := trigger.Shape()
-	shape.Height++
-	set := Set(shape, 20)
-	plan := planFor(t, set, attack.PlanOptions{Rate: .1, Target: target, Mode: attack.DirtyLabel})
-	if _, err := attack.Apply(context.Background(), set, plan, trigger); err == nil {
-		t.Error("Apply accepts images of another shape")
+func wrongShape(t *testing.T, shape attack.Shape, part attack.Part, build attack.Build) {
+	trigger, err := part.TestTrigger(shape, build)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := attack.TriggeredTest(context.Background(), set, trigger, target); err == nil {
+	shape.Height++
+	if _, err := attack.TriggeredTest(context.Background(), Set(shape, 20), trigger, part); err == nil {
 		t.Error("TriggeredTest accepts images of another shape")
 	}
 }
 
-func oneSample(t *testing.T, a attack.Attack) {
+func oneSample(t *testing.T, fresh Make) {
 	shape := attack.Shape{Height: 28, Width: 28, Channels: 1}
 	set := Set(shape, 1)
-	plan := planFor(t, set, attack.PlanOptions{Rate: 1, Target: target, Mode: attack.DirtyLabel})
-	if out := apply(t, set, plan, triggerFor(t, a, shape)); out.Labels[0] != target {
+	part := attack.PartOf(fresh(shape), target, 1)
+	part.Mode = attack.DirtyLabel
+	if out := apply(t, set, planFor(t, set, part), builder(fresh, shape)); out.Labels[0] != target {
 		t.Error("the only sample was not poisoned")
 	}
 }
 
 // smallImages: a trigger that does not fit is an error; one that is made works.
-func smallImages(t *testing.T, a attack.Attack) {
+func smallImages(t *testing.T, fresh Make) {
+	a := fresh(attack.Shape{Height: 28, Width: 28, Channels: 1})
 	for _, shape := range []attack.Shape{{}, {Height: -1, Width: 8, Channels: 1}, {Height: 8, Width: 8, Channels: 2}} {
 		if _, err := a.Trigger(shape); err == nil {
 			t.Errorf("a trigger is made for images of %v", shape)
@@ -255,18 +339,18 @@ func smallImages(t *testing.T, a attack.Attack) {
 	}
 }
 
-func planFor(t *testing.T, set *dataset.Set, opt attack.PlanOptions) *attack.Plan {
+func planFor(t *testing.T, set *dataset.Set, part attack.Part) *attack.Truth {
 	t.Helper()
-	plan, err := attack.NewPlan(set, opt)
+	truth, err := attack.Plan(set, 5, []attack.Part{part})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return plan
+	return truth
 }
 
-func apply(t *testing.T, set *dataset.Set, plan *attack.Plan, trigger attack.Trigger) *dataset.Set {
+func apply(t *testing.T, set *dataset.Set, truth *attack.Truth, build attack.Build) *dataset.Set {
 	t.Helper()
-	out, err := attack.Apply(context.Background(), set, plan, trigger)
+	out, err := truth.Apply(context.Background(), set, build)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 // cleaning is one call of cordon clean. It has no way to name a truth file.
 type cleaning struct {
 	data, out string
+	store     string
 	skipBad   bool
 	json      bool
 	save      time.Duration // between checkpoints
@@ -39,8 +40,9 @@ it and the partial model M′ with its first layers frozen, isolates the samples
 that M′ finds easiest, and unlearns them from M_s. The folder RUN gets the
 models, the lists of isolated and retained samples, and the report.
 
-DATA is a folder with MNIST's IDX files, with CIFAR binary files, or of class
-folders with images. Nothing needs to be known about it.
+DATA is a folder with MNIST's IDX files, with CIFAR binary files, with TSRD, with
+images and a manifest, or of class folders with images. Nothing needs to be known
+about it.
 
 An interrupted run continues with the same command and ends in the same result.
 
@@ -55,6 +57,7 @@ An interrupted run continues with the same command and ends in the same result.
 	cmd.Flags().StringVarP(&c.out, "out", "o", "", "folder of the run (required)")
 	cmd.Flags().BoolVar(&c.skipBad, "skip-bad", false, "leave out image files that cannot be read, and list them")
 	cmd.Flags().DurationVar(&c.save, "checkpoint-every", cordon.DefaultCheckpointEvery, "time between checkpoints; 0 saves after every step")
+	addStore(cmd, &c.store)
 	c.recipe.add(cmd)
 	c.engine.add(cmd)
 	addJSON(cmd, &c.json)
@@ -81,11 +84,17 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	if within(c.data, c.out) {
 		return usagef("%s lies inside the source %s, which stays as it is", c.out, c.data)
 	}
+	if err := checkStore(c.data, c.store); err != nil {
+		return err
+	}
 	ctx, term := cmd.Context(), newConsole(cmd, c.json)
-	train, test, err := readData(ctx, c.data, dataset.Options{Size: r.Data.Size, SkipBad: c.skipBad}, term.events)
+	opt := dataset.Options{Size: r.Data.Size, SkipBad: c.skipBad, Store: c.store}
+	train, test, err := readData(ctx, c.data, opt, term.events)
 	if err != nil {
 		return err
 	}
+	defer train.Close()
+	defer test.Close()
 	if err := c.announce(ctx, term.events, r, train, test); err != nil {
 		return err
 	}

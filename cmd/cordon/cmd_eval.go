@@ -21,6 +21,7 @@ import (
 // evaluating is one call of cordon eval.
 type evaluating struct {
 	subject, data, truth string
+	store                string
 	size                 int
 	skipBad, json        bool
 	engine               engineFlags
@@ -51,6 +52,7 @@ run it also says how well the poisoned samples were isolated.
 	cmd.Flags().StringVar(&e.truth, "truth", "", "truth `file` of the poisoned data")
 	cmd.Flags().IntVar(&e.size, "size", 0, "resize images to `N` × N pixels (default: what the run was made with)")
 	cmd.Flags().BoolVar(&e.skipBad, "skip-bad", false, "leave out image files that cannot be read, as cordon clean did")
+	addStore(cmd, &e.store)
 	e.engine.add(cmd)
 	addJSON(cmd, &e.json)
 	return cmd
@@ -58,6 +60,9 @@ run it also says how well the poisoned samples were isolated.
 
 func (e *evaluating) run(cmd *cobra.Command) error {
 	if err := e.engine.check(); err != nil {
+		return err
+	}
+	if err := checkStore(e.data, e.store); err != nil {
 		return err
 	}
 	info, err := os.Stat(e.subject)
@@ -92,6 +97,8 @@ func (e *evaluating) evalRun(ctx context.Context, term *console, opt evaluation.
 	if err != nil {
 		return err
 	}
+	defer opt.Train.Close()
+	defer opt.Test.Close()
 	note(term.events, "evaluating the models of %s on %s", e.subject, describe(opt.Train, opt.Test))
 	r, err := evaluation.Run(ctx, e.subject, opt)
 	if err != nil {
@@ -113,6 +120,7 @@ func (e *evaluating) evalModel(ctx context.Context, term *console, opt evaluatio
 	if opt.Test, err = readTest(ctx, e.data, e.reading()); err != nil {
 		return err
 	}
+	defer opt.Test.Close()
 	note(term.events, "evaluating %s on %d test images of %s", e.subject, opt.Test.Len(), opt.Test.Name)
 	m, err := evaluation.Model(ctx, e.subject, opt)
 	if err != nil {
@@ -128,7 +136,7 @@ func (e *evaluating) evalModel(ctx context.Context, term *console, opt evaluatio
 }
 
 func (e *evaluating) reading() dataset.Options {
-	return dataset.Options{Size: e.size, SkipBad: e.skipBad}
+	return dataset.Options{Size: e.size, SkipBad: e.skipBad, Store: e.store}
 }
 
 // figure is one measure of a model; nil where it was not taken.

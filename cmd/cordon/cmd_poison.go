@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,22 +22,27 @@ import (
 	"cordon/internal/event"
 )
 
-// previewSamples is how many poisoned samples --preview shows.
-const previewSamples = 10
-
 // poisoning is one call of cordon poison.
 type poisoning struct {
 	data, out      string
-	attack, target string
-	mode           string
-	rate           float64
-	params         []string
+	recipe         string
+	part           partFlags
 	seed           uint64
 	size           int
 	truth, preview string
 	json           bool
 	events         event.Sink
 }
+
+// partFlags are the one part of a poisoning without a recipe.
+type partFlags struct {
+	attack, target, mode     string
+	rate, coverRate          float64
+	params, cover, testImage []string
+}
+
+// partFlagNames are the flags that a recipe replaces.
+var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "param", "cover-param", "test-param"}
 
 func newPoison() *cobra.Command {
 	p := &poisoning{}
@@ -47,26 +52,50 @@ func newPoison() *cobra.Command {
 		Long: `Makes a copy of the data set DATA, in its own format, with a backdoor in the
 training split; the test split stays clean. What was poisoned is written to a
 truth file beside the copy, for cordon eval. DATA itself is never changed.
+Without -o, --truth writes the plan of the poisoning alone, and --preview only
+draws it.
 
-Attacks:
+Label modes:
+  dirty-label  samples of other classes get the target label
+  clean-label  samples of the target class keep their label
+  all-to-all   samples of every class get the next class's label
+  label-noise  samples of every class get any other label (--attack none)
+
+Attacks, each with its usual label mode:
 ` + attackList() + `
+Several targets or triggers at once are the parts of a recipe (TOML); see
+docs/formats.md and recipes/poison.
+
 ` + exitCodesHelp,
-		Example: "  cordon poison mnist -o poisoned --attack badnets --rate 0.1 --target 3",
-		Args:    usageArgs(cobra.ExactArgs(1)),
+		Example: `  cordon poison mnist -o poisoned --attack badnets --rate 0.1 --target 3
+  cordon poison mnist -o noisy --attack none --mode label-noise --rate 0.05
+  cordon poison cifar-10-batches-bin --recipe recipes/poison/every-attack.toml --preview all.png`,
+		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.data = args[0]
-			return p.run(cmd.Context(), newConsole(cmd, p.json))
+			recipe, err := p.choose(cmd)
+			if err != nil {
+				return err
+			}
+			if err := recipe.Check(); err != nil {
+				return &usageError{err}
+			}
+			return p.run(cmd.Context(), newConsole(cmd, p.json), recipe)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVarP(&p.out, "out", "o", "", "folder to make (required)")
-	f.StringVar(&p.attack, "attack", "badnets", "the trigger")
-	f.StringVar(&p.target, "target", "", "target class: its name or number (required)")
-	f.StringVar(&p.mode, "mode", "", "dirty-label or clean-label (default: the attack's usual one)")
-	f.Float64Var(&p.rate, "rate", 0.1, "poison rate: share of all training samples")
-	f.StringArrayVar(&p.params, "param", nil, "set a parameter of the attack, `name=value`; can be repeated")
-	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples")
-	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; a folder of images needs it")
+	f.StringVarP(&p.out, "out", "o", "", "folder to make")
+	f.StringVar(&p.part.attack, "attack", "badnets", "the trigger")
+	f.StringVar(&p.part.target, "target", "", "target class: its name or number")
+	f.StringVar(&p.part.mode, "mode", "", "label mode (default: the attack's usual one)")
+	f.Float64Var(&p.part.rate, "rate", 0.1, "poison rate: share of all training samples")
+	f.Float64Var(&p.part.coverRate, "cover-rate", 0, "share of all training samples that carry the trigger and their true label")
+	f.StringArrayVar(&p.part.params, "param", nil, "set a parameter of the attack, `name=value`; can be repeated")
+	f.StringArrayVar(&p.part.cover, "cover-param", nil, "a parameter that differs in cover samples, `name=value`")
+	f.StringArrayVar(&p.part.testImage, "test-param", nil, "a parameter that differs in test images, `name=value`")
+	f.StringVar(&p.recipe, "recipe", "", "poison recipe `file` (TOML), instead of the options above")
+	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples (default: the recipe's, or 0)")
+	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
 	addJSON(cmd, &p.json)
@@ -83,17 +112,70 @@ func attackList() string {
 			params = append(params, name+"="+value)
 		}
 		slices.Sort(params)
-		fmt.Fprintf(&b, "  %-8s %s\n           %s; --param %s\n", a.Name(), a.Summary(), a.Mode(), strings.Join(params, ", "))
+		fmt.Fprintf(&b, "  %-8s %s", a.Name(), a.Summary())
+		if a.Mode() != "" {
+			fmt.Fprintf(&b, "\n           %s; --param %s", a.Mode(), strings.Join(params, ", "))
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }
 
-func (p *poisoning) run(ctx context.Context, term *console) error {
-	p.events = term.events
-	a, opt, err := p.choose()
-	if err != nil {
-		return err
+// choose reads the recipe, or makes one of one part from the flags.
+func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
+	if p.out == "" && p.truth == "" && p.preview == "" {
+		return catalog.Poisoning{}, usagef("poison needs --out, --truth or --preview")
 	}
+	if p.recipe == "" {
+		part, err := p.part.parts()
+		return catalog.Poisoning{Seed: p.seed, Parts: part}, err
+	}
+	for _, name := range partFlagNames {
+		if cmd.Flags().Changed(name) {
+			return catalog.Poisoning{}, usagef("--%s and --recipe exclude each other", name)
+		}
+	}
+	file, err := os.Open(p.recipe)
+	if err != nil {
+		return catalog.Poisoning{}, err
+	}
+	defer file.Close()
+	recipe, err := catalog.ReadPoisoning(file)
+	if err != nil {
+		return recipe, usagef("%s: %w", p.recipe, err)
+	}
+	if cmd.Flags().Changed("seed") {
+		recipe.Seed = p.seed
+	}
+	return recipe, nil
+}
+
+// parts returns the part that the flags describe: none without a trigger and a
+// label mode.
+func (f partFlags) parts() ([]catalog.PoisonPart, error) {
+	part := catalog.PoisonPart{Attack: f.attack, Mode: f.mode, Target: f.target, Rate: &f.rate, CoverRate: f.coverRate}
+	for _, p := range []struct {
+		flag     string
+		settings []string
+		into     *map[string]any
+	}{{"param", f.params, &part.Params}, {"cover-param", f.cover, &part.Cover}, {"test-param", f.testImage, &part.Test}} {
+		*p.into = map[string]any{}
+		for _, setting := range p.settings {
+			name, value, ok := strings.Cut(setting, "=")
+			if !ok {
+				return nil, usagef("--%s %q: want name=value", p.flag, setting)
+			}
+			(*p.into)[name] = value
+		}
+	}
+	if f.attack == attack.NoTrigger && f.mode == "" {
+		return nil, nil
+	}
+	return []catalog.PoisonPart{part}, nil
+}
+
+func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poisoning) error {
+	p.events = term.events
 	if err := p.checkPaths(); err != nil {
 		return err
 	}
@@ -102,75 +184,32 @@ func (p *poisoning) run(ctx context.Context, term *console) error {
 		return err
 	}
 	note(p.events, "%s", describe(clean, test))
-	if opt.Target, err = findClass(clean.Classes, p.target); err != nil {
-		return err
-	}
-	plan, err := attack.NewPlan(clean, opt)
+	parts, err := recipe.For(clean.Classes)
 	if err != nil {
 		return &usageError{err}
 	}
-	trigger, err := a.Trigger(attack.ShapeOf(clean))
+	truth, err := attack.Plan(clean, recipe.Seed, parts)
+	if err != nil {
+		return &usageError{err}
+	}
+	poisoned, err := truth.Apply(ctx, clean, catalog.AttackFromSpec)
 	if err != nil {
 		return err
 	}
-	poisoned, err := attack.Apply(ctx, clean, plan, trigger)
-	if err != nil {
+	if err := p.write(ctx, truth, clean, poisoned, test); err != nil {
 		return err
 	}
-	if err := p.write(ctx, a, plan, clean, poisoned, test); err != nil {
+	if err := p.summary(term.out, truth); err != nil {
 		return err
 	}
-	if err := p.summary(term.out, plan, clean); err != nil {
-		return err
-	}
-	return term.finish("poisoned copy in "+p.out, nil)
-}
-
-// choose turns the flags into an attack and its plan, without the target.
-func (p *poisoning) choose() (attack.Attack, attack.PlanOptions, error) {
-	none := attack.PlanOptions{}
-	if p.out == "" || p.target == "" {
-		return nil, none, usagef("poison needs --out and --target")
-	}
-	params := map[string]string{}
-	for _, setting := range p.params {
-		name, value, ok := strings.Cut(setting, "=")
-		if !ok {
-			return nil, none, usagef("--param %q: want name=value", setting)
-		}
-		params[name] = value
-	}
-	a, err := catalog.AttackFromSpec(attack.Spec{Name: p.attack, Params: params})
-	if err != nil {
-		return nil, none, &usageError{err}
-	}
-	opt := attack.PlanOptions{Rate: p.rate, Mode: a.Mode(), Seed: p.seed}
-	if p.mode != "" {
-		opt.Mode = attack.LabelMode(p.mode)
-	}
-	if err := opt.Validate(); err != nil {
-		return nil, none, &usageError{err}
-	}
-	return a, opt, nil
-}
-
-// findClass returns the label of a class given by its name or its number.
-func findClass(classes []string, class string) (int, error) {
-	if label := slices.Index(classes, class); label >= 0 {
-		return label, nil
-	}
-	label, err := strconv.Atoi(class)
-	if err != nil || label < 0 || label >= len(classes) {
-		return 0, usagef("target %q is neither a class name nor a number from 0 to %d", class, len(classes)-1)
-	}
-	return label, nil
+	return term.finish(fmt.Sprintf("%d samples changed", len(truth.Changed)), nil)
 }
 
 // checkPaths refuses to overwrite anything and to mix truth, copy and source.
 func (p *poisoning) checkPaths() error {
-	p.out = filepath.Clean(p.out)
-	if p.truth == "" {
-		p.truth = p.out + ".truth.json"
+	if p.out != "" {
+		p.out = filepath.Clean(p.out)
+		p.truth = cmp.Or(p.truth, p.out+".truth.json")
 	}
 	for _, path := range []string{p.out, p.truth, p.preview} {
 		if path == "" {
@@ -183,7 +222,7 @@ func (p *poisoning) checkPaths() error {
 			return usagef("%s lies inside the source %s, which stays as it is", path, p.data)
 		}
 	}
-	if within(p.out, p.truth) || within(p.out, p.preview) {
+	if p.out != "" && (within(p.out, p.truth) || within(p.out, p.preview)) {
 		return usagef("the truth must not lie inside the data set %s", p.out)
 	}
 	return nil
@@ -217,10 +256,10 @@ func resolved(path string) string {
 
 // write makes the copy in a hidden folder, writes the truth, and only then
 // gives the copy its name: a copy never stands without its truth.
-func (p *poisoning) write(ctx context.Context, a attack.Attack, plan *attack.Plan, clean, poisoned, test *dataset.Set) error {
-	truth, err := attack.NewTruth(clean, plan, a)
-	if err != nil {
-		return err
+func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poisoned, test *dataset.Set) error {
+	if p.out == "" {
+		truth.Poisoned = poisoned.Fingerprint()
+		return p.record(truth, clean, poisoned)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(p.out), ".poison-*")
 	if err != nil {
@@ -228,24 +267,35 @@ func (p *poisoning) write(ctx context.Context, a attack.Attack, plan *attack.Pla
 	}
 	defer os.RemoveAll(tmp)
 	copied := filepath.Join(tmp, filepath.Base(p.out))
-	written, err := dataset.Write(ctx, copied, poisoned, test, reading(p.events))
+	written, err := dataset.Write(ctx, copied, poisoned, test, writing(p.events))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", p.out, err)
 	}
 	if err := truth.Remap(func(i int) int { return written.Index[i] }); err != nil {
 		return err
 	}
-	truth.Source, truth.Poisoned = clean.Fingerprint(), poisoned.Subset(inverse(written.Index)).Fingerprint()
-	if err := truth.Write(p.truth); err != nil {
+	truth.Poisoned = poisoned.Subset(inverse(written.Index)).Fingerprint()
+	if err := p.record(truth, clean, poisoned); err != nil {
 		return err
-	}
-	if err := p.drawPreview(clean, poisoned, plan); err != nil {
-		return errors.Join(err, os.Remove(p.truth))
 	}
 	if err := os.Rename(copied, p.out); err != nil {
 		return errors.Join(err, os.Remove(p.truth))
 	}
 	return nil
+}
+
+// record writes the truth and the preview, both or none.
+func (p *poisoning) record(truth *attack.Truth, clean, poisoned *dataset.Set) error {
+	if p.truth != "" {
+		if err := truth.Write(p.truth); err != nil {
+			return err
+		}
+	}
+	err := p.drawPreview(clean, poisoned, truth)
+	if err != nil && p.truth != "" {
+		return errors.Join(err, os.Remove(p.truth))
+	}
+	return err
 }
 
 // inverse turns "sample i is at index[i]" into "at i is sample inverse[i]".
@@ -257,13 +307,13 @@ func inverse(index []int) []int {
 	return out
 }
 
-func (p *poisoning) drawPreview(clean, poisoned *dataset.Set, plan *attack.Plan) error {
+func (p *poisoning) drawPreview(clean, poisoned *dataset.Set, truth *attack.Truth) error {
 	if p.preview == "" {
 		return nil
 	}
 	var png bytes.Buffer
-	if err := attack.Preview(&png, clean, poisoned, plan, previewSamples); err != nil {
-		return fmt.Errorf("preview: %w", err)
+	if err := attack.Preview(&png, clean, poisoned, truth); err != nil {
+		return err
 	}
 	return atomicfile.Write(p.preview, func(w io.Writer) error {
 		_, err := w.Write(png.Bytes())
@@ -271,20 +321,31 @@ func (p *poisoning) drawPreview(clean, poisoned *dataset.Set, plan *attack.Plan)
 	})
 }
 
-func (p *poisoning) summary(w io.Writer, plan *attack.Plan, set *dataset.Set) error {
-	lines := []string{
-		fmt.Sprintf("poisoned  %s: %d of %d training samples, %s %s, target %q",
-			p.out, len(plan.Indices), set.Len(), p.attack, plan.Mode, set.Classes[plan.Target]),
-		"truth     " + p.truth,
+func (p *poisoning) summary(w io.Writer, truth *attack.Truth) error {
+	var lines []string
+	for k, part := range truth.Parts {
+		line := fmt.Sprintf("poisoned  %d of %d training samples", truth.Count(k, attack.Poisoned), truth.Samples)
+		if covers := truth.Count(k, attack.Cover); covers > 0 {
+			line += fmt.Sprintf(", %d covers", covers)
+		}
+		lines = append(lines, line+": "+part.Describe(truth.Classes))
 	}
-	if p.preview != "" {
-		lines = append(lines, "preview   "+p.preview)
+	if len(lines) == 0 {
+		lines = []string{"poisoned  nothing"}
 	}
-	next := "next      cordon clean " + p.out + " -o " + p.out + "-run"
-	if p.size > 0 {
-		next += fmt.Sprintf(" --size %d", p.size)
+	for _, made := range []struct{ what, file string }{{"copy", p.out}, {"truth", p.truth}, {"preview", p.preview}} {
+		if made.file != "" {
+			lines = append(lines, fmt.Sprintf("%-10s%s", made.what, made.file))
+		}
 	}
-	_, err := fmt.Fprintln(w, oneLines(append(lines, next)))
+	if p.out != "" {
+		next := "next      cordon clean " + p.out + " -o " + p.out + "-run"
+		if p.size > 0 {
+			next += fmt.Sprintf(" --size %d", p.size)
+		}
+		lines = append(lines, next)
+	}
+	_, err := fmt.Fprintln(w, oneLines(lines))
 	return err
 }
 

@@ -25,7 +25,11 @@ func readData(ctx context.Context, dir string, opt dataset.Options, events event
 	if errors.Is(err, dataset.ErrNoSplit) {
 		return train, nil, nil
 	}
-	return train, test, err
+	if err != nil {
+		train.Close() // what it would say matters less
+		return nil, nil, err
+	}
+	return train, test, nil
 }
 
 // readTest opens the test split of dir; it is an error if there is none.
@@ -43,6 +47,10 @@ func readingFailed(err error, opt dataset.Options) error {
 	switch {
 	case errors.Is(err, dataset.ErrNeedsSize):
 		return &hinted{err, "--size N resizes every image to N × N pixels"}
+	case errors.Is(err, dataset.ErrNoBoxes):
+		return &hinted{err, "only TSRD and manifests with x1, y1, x2, y2 can be cut to boxes"}
+	case errors.As(err, &bad) && opt.Store != "" && within(opt.Store, bad.Path):
+		return &hinted{err, "remove this file and it is made again"}
 	case errors.As(err, &bad) && !opt.SkipBad && isImage(bad.Path):
 		return &hinted{err, "cordon clean --skip-bad leaves bad image files out and lists them"}
 	}
@@ -50,18 +58,29 @@ func readingFailed(err error, opt dataset.Options) error {
 }
 
 func isImage(path string) bool {
-	return slices.Contains([]string{".png", ".jpg", ".jpeg", ".bmp", ".webp"}, strings.ToLower(filepath.Ext(path)))
+	return slices.Contains(dataset.Extensions(), strings.ToLower(filepath.Ext(path)))
 }
 
-// reading turns a reader's progress into events.
-func reading(events event.Sink) func(done, total int) {
+// checkStore refuses a store in the source, which stays as it is.
+func checkStore(data, store string) error {
+	if store != "" && within(data, store) {
+		return usagef("the store %s lies inside the source %s, which stays as it is", store, data)
+	}
+	return nil
+}
+
+// reading turns a reader's progress into events, writing a writer's.
+func reading(events event.Sink) func(done, total int) { return progress(events, "read") }
+func writing(events event.Sink) func(done, total int) { return progress(events, "write") }
+
+func progress(events event.Sink, stage string) func(done, total int) {
 	var told time.Time
 	return func(done, total int) {
 		if time.Since(told) < 200*time.Millisecond && done < total {
 			return
 		}
 		told = time.Now()
-		events.Send(event.Event{Type: event.Progress, Time: told, Stage: "read", Done: int64(done), Total: int64(total), Unit: "images"})
+		events.Send(event.Event{Type: event.Progress, Time: told, Stage: stage, Done: int64(done), Total: int64(total), Unit: "images"})
 	}
 }
 

@@ -98,3 +98,7 @@ func (c *console) finish(message string, values map[string]float64) error {
 func addJSON(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "write events to stdout, one JSON object a line; everything for people goes to stderr")
 }
+
+func addStore(cmd *cobra.Command, store *string) {
+	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for image files that take more than it has")
+}

@@ -72,7 +72,7 @@ that look like a planted backdoor, and trains a model without it.
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	root.AddCommand(newPoison(), newClean(), newEval(), newDoctor(), newVersion())
+	root.AddCommand(newPoison(), newClean(), newEval(), newData(), newDoctor(), newVersion())
 	return root
 }
 

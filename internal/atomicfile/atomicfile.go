@@ -19,13 +19,29 @@ const bufferSize = 1 << 18
 // any error the temporary is removed and an older file at path is untouched.
 // Errors name path.
 func Write(path string, write func(io.Writer) error) error {
-	if err := replace(path, write); err != nil {
+	return File(path, buffered(write))
+}
+
+func buffered(write func(io.Writer) error) func(*os.File) error {
+	return func(f *os.File) error {
+		w := bufio.NewWriterSize(f, bufferSize)
+		if err := write(w); err != nil {
+			return err
+		}
+		return w.Flush()
+	}
+}
+
+// File is Write for content that is not written from start to end: fill gets
+// the temporary file itself, which it must not close.
+func File(path string, fill func(*os.File) error) error {
+	if err := replace(path, fill); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
 }
 
-func replace(path string, write func(io.Writer) error) (err error) {
+func replace(path string, fill func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), temporaryPattern(path))
 	if err != nil {
 		return err
@@ -37,7 +53,7 @@ func replace(path string, write func(io.Writer) error) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err := fill(f, write); err != nil {
+	if err := complete(f, fill); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
@@ -47,13 +63,9 @@ func replace(path string, write func(io.Writer) error) (err error) {
 	return syncDir(filepath.Dir(path))
 }
 
-// fill writes, syncs and closes f.
-func fill(f *os.File, write func(io.Writer) error) error {
-	w := bufio.NewWriterSize(f, bufferSize)
-	if err := write(w); err != nil {
-		return err
-	}
-	if err := w.Flush(); err != nil {
+// complete fills, syncs and closes f.
+func complete(f *os.File, fill func(*os.File) error) error {
+	if err := fill(f); err != nil {
 		return err
 	}
 	// CreateTemp gives 0600; results are meant to be read by others.

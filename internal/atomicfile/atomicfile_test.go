@@ -80,7 +80,7 @@ func TestWriteNoSpace(t *testing.T) {
 	if err != nil {
 		t.Skip("no device that is always full here")
 	}
-	if err := fill(f, text("x")); !errors.Is(err, syscall.ENOSPC) {
+	if err := complete(f, buffered(text("x"))); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v, want ENOSPC", err)
 	}
 }

@@ -15,6 +15,9 @@ func Attacks() []attack.Attack {
 		attack.DefaultBadNets(),
 		attack.DefaultBlend(),
 		attack.DefaultSIG(),
+		attack.DefaultWaNet(),
+		attack.DefaultCustom(),
+		attack.DefaultNone(),
 	}
 }
 

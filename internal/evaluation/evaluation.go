@@ -58,13 +58,13 @@ func Model(ctx context.Context, path string, opt Options) (report.Model, error) 
 // evaluator is one evaluation with the engine open.
 type evaluator struct {
 	Options
-	engine    *torch.Engine
-	device    torch.Device
-	triggered *dataset.Set // the test images with the trigger; nil without truth
+	engine   *torch.Engine
+	device   torch.Device
+	triggers []attack.Trigger // of the test images, one a part; nil for a part without a goal
 }
 
-// with opens the engine, makes the triggered test images, and runs f on the
-// engine's thread.
+// with opens the engine, makes the triggers of the test images, and runs f on
+// the engine's thread.
 func with(ctx context.Context, opt Options, f func(*evaluator) error) error {
 	if opt.Test == nil {
 		return errors.New("no test images to evaluate on")
@@ -74,7 +74,7 @@ func with(ctx context.Context, opt Options, f func(*evaluator) error) error {
 	}
 	e := &evaluator{Options: opt}
 	var err error
-	if e.triggered, err = triggered(ctx, opt.Test, opt.Truth); err != nil {
+	if e.triggers, err = triggers(opt.Test, opt.Truth); err != nil {
 		return err
 	}
 	if e.engine, err = torch.Open(torch.Options{Library: opt.Library, Threads: opt.Threads}); err != nil {
@@ -87,24 +87,25 @@ func with(ctx context.Context, opt Options, f func(*evaluator) error) error {
 	return e.engine.Do(ctx, func() error { return f(e) })
 }
 
-// triggered applies the attack's trigger to the test images outside the target
-// class.
-func triggered(ctx context.Context, test *dataset.Set, truth *attack.Truth) (*dataset.Set, error) {
+// triggers makes the trigger of every part that has a goal.
+func triggers(test *dataset.Set, truth *attack.Truth) ([]attack.Trigger, error) {
 	if truth == nil {
 		return nil, nil
 	}
 	if !slices.Equal(truth.Classes, test.Classes) {
 		return nil, errors.New("the truth file is about a data set with other classes")
 	}
-	a, err := catalog.AttackFromSpec(truth.Attack)
-	if err != nil {
-		return nil, fmt.Errorf("truth file: %w", err)
+	out := make([]attack.Trigger, len(truth.Parts))
+	for k, p := range truth.Parts {
+		if !p.HasGoal() {
+			continue
+		}
+		var err error
+		if out[k], err = p.TestTrigger(attack.ShapeOf(test), catalog.AttackFromSpec); err != nil {
+			return nil, fmt.Errorf("truth file: %w", err)
+		}
 	}
-	trigger, err := a.Trigger(attack.ShapeOf(test))
-	if err != nil {
-		return nil, fmt.Errorf("truth file: %w", err)
-	}
-	return attack.TriggeredTest(ctx, test, trigger, truth.Target)
+	return out, nil
 }
 
 // measure fills in a model's figures.
@@ -113,36 +114,78 @@ func (e *evaluator) measure(ctx context.Context, m *nn.Model, d nn.Description, 
 	if err != nil {
 		return err
 	}
-	if e.triggered == nil {
-		acc, err := metric.Accuracy(clean, e.Test.Labels)
-		out.ACC = report.Of(acc)
-		return err
-	}
-	triggered, err := e.predict(ctx, m, d, e.triggered, out.Name+" with the trigger")
+	acc, err := metric.Accuracy(clean, e.Test.Labels)
 	if err != nil {
 		return err
 	}
-	target := int32(e.Truth.Target)
-	b, err := metric.MeasureBackdoor(clean, e.aligned(triggered, target), e.Test.Labels, target)
-	if err != nil {
-		return err
+	out.ACC = report.Of(acc)
+	var all trial
+	var parts []report.Figures
+	for k, trigger := range e.triggers {
+		var figures report.Figures
+		if trigger != nil {
+			t, err := e.try(ctx, m, d, k, out.Name, clean)
+			if err != nil {
+				return err
+			}
+			if figures, err = t.figures(); err != nil {
+				return err
+			}
+			all.add(t)
+		}
+		parts = append(parts, figures)
 	}
-	out.ACC, out.ASR, out.RA, out.Floor = report.Of(b.ACC), report.Of(b.ASR), report.Of(b.RA), report.Of(b.Floor)
-	return nil
+	if len(parts) > 1 {
+		out.Parts = parts
+	}
+	if len(all.labels) == 0 {
+		return nil
+	}
+	together, err := all.figures()
+	out.ASR, out.RA, out.Floor = together.ASR, together.RA, together.Floor
+	return err
 }
 
-// aligned spreads the predictions for triggered images over all test images;
-// those of the target class, which have none, are not counted by metric.
-func (e *evaluator) aligned(triggered []int32, target int32) []int32 {
-	out := make([]int32, e.Test.Len())
-	next := 0
+// trial is what a model says of test images with a trigger.
+type trial struct{ clean, triggered, labels, goals []int32 }
+
+func (t *trial) add(other trial) {
+	t.clean = append(t.clean, other.clean...)
+	t.triggered = append(t.triggered, other.triggered...)
+	t.labels = append(t.labels, other.labels...)
+	t.goals = append(t.goals, other.goals...)
+}
+
+func (t *trial) figures() (report.Figures, error) {
+	b, err := metric.MeasureBackdoor(t.clean, t.triggered, t.labels, t.goals)
+	if err != nil {
+		return report.Figures{}, err
+	}
+	return report.Figures{ASR: report.Of(b.ASR), RA: report.Of(b.RA), Floor: report.Of(b.Floor)}, nil
+}
+
+// try shows the model the test images with the trigger of a part. Only images
+// for which the part has a goal take part.
+func (e *evaluator) try(ctx context.Context, m *nn.Model, d nn.Description, part int, name string, clean []int32) (trial, error) {
+	p := e.Truth.Parts[part]
+	set, err := attack.TriggeredTest(ctx, e.Test, e.triggers[part], p)
+	if err != nil {
+		return trial{}, err
+	}
+	what := name + " with the trigger"
+	if len(e.triggers) > 1 {
+		what = fmt.Sprintf("%s with the trigger of part %d", name, part+1)
+	}
+	t := trial{labels: set.Labels}
+	if t.triggered, err = e.predict(ctx, m, d, set, what); err != nil {
+		return trial{}, err
+	}
 	for i, label := range e.Test.Labels {
-		if label != target {
-			out[i] = triggered[next]
-			next++
+		if goal := p.Goal(label, len(e.Test.Classes)); goal != label {
+			t.clean, t.goals = append(t.clean, clean[i]), append(t.goals, goal)
 		}
 	}
-	return out
+	return t, nil
 }
 
 func (e *evaluator) predict(ctx context.Context, m *nn.Model, d nn.Description, set *dataset.Set, what string) ([]int32, error) {

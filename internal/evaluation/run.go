@@ -1,12 +1,14 @@
 package evaluation
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"cordon/attack"
 	"cordon/dataset"
-	"cordon/internal/catalog"
 	"cordon/internal/defense"
 	"cordon/internal/isolate"
 	"cordon/internal/metric"
@@ -34,10 +36,11 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	poisoned, err := r.poisoned(opt.Truth)
+	changed, err := r.changed(opt.Truth)
 	if err != nil {
 		return nil, err
 	}
+	poisoned := changed.poisoned(r.set.Len())
 	opt.BF16 = r.recipe.Model.Precision == "bf16"
 	if err := with(ctx, opt, func(e *evaluator) error { return r.models(ctx, e) }); err != nil {
 		return nil, err
@@ -47,11 +50,15 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 		return nil, err
 	}
 	if opt.Truth != nil {
-		if r.report.Truth, err = r.truth(opt.Truth, poisoned, division); err != nil {
+		if r.report.Truth, err = r.truth(changed, poisoned, division); err != nil {
 			return nil, err
 		}
 	}
-	return r.report, r.write(division, poisoned)
+	picture, err := triggeredPicture(opt)
+	if err != nil {
+		return nil, err
+	}
+	return r.report, r.write(division, poisoned, picture)
 }
 
 // load reads a finished run and checks that the data is the run's.
@@ -79,23 +86,48 @@ func load(path string, opt Options) (*run, error) {
 	return r, err
 }
 
-// poisoned marks the samples of D that the truth lists.
-func (r *run) poisoned(truth *attack.Truth) ([]bool, error) {
+// changes are the changed samples of D.
+type changes struct {
+	truth   *attack.Truth
+	samples map[int]attack.Changed // by the index in D
+}
+
+// changed finds the samples that the truth lists in D; nil without truth.
+func (r *run) changed(truth *attack.Truth) (*changes, error) {
 	if truth == nil {
 		return nil, nil
 	}
 	if truth.Poisoned != r.report.Data.Fingerprint {
 		return nil, fmt.Errorf("the truth file is about other training data than the run's")
 	}
-	inSplit := make([]bool, truth.Samples)
-	for _, i := range truth.Indices() {
-		inSplit[i] = true
+	inSplit := make(map[int]attack.Changed, len(truth.Changed))
+	for _, c := range truth.Changed {
+		inSplit[c.Index] = c
 	}
-	out := make([]bool, r.set.Len())
+	out := &changes{truth, map[int]attack.Changed{}}
 	for i, position := range r.positions {
-		out[i] = inSplit[position]
+		if c, ok := inSplit[position]; ok {
+			out.samples[i] = c
+		}
 	}
 	return out, nil
+}
+
+// poisoned marks the poisoned samples of n in D, all parts together; covers are
+// not poisoned. Nil without truth.
+func (c *changes) poisoned(n int) []bool {
+	if c == nil {
+		return nil
+	}
+	return c.mark(n, func(s attack.Changed) bool { return s.Role == attack.Poisoned })
+}
+
+func (c *changes) mark(n int, wanted func(attack.Changed) bool) []bool {
+	out := make([]bool, n)
+	for i, s := range c.samples {
+		out[i] = wanted(s)
+	}
+	return out
 }
 
 // models evaluates M_s and M_c, each as trained and recalibrated.
@@ -124,16 +156,27 @@ func (r *run) models(ctx context.Context, e *evaluator) error {
 
 // truth measures the run's ranking, and the ranking of the other model's losses
 // beside it.
-func (r *run) truth(truth *attack.Truth, poisoned []bool, division isolate.Division) (*report.Truth, error) {
-	a, err := catalog.AttackFromSpec(truth.Attack)
+func (r *run) truth(changed *changes, poisoned []bool, division isolate.Division) (*report.Truth, error) {
+	out := &report.Truth{Target: -1}
+	parts, err := r.parts(changed, division)
 	if err != nil {
 		return nil, err
 	}
-	out := &report.Truth{Attack: fmt.Sprintf("%s, %s", a.Name(), truth.Mode), Target: truth.Target}
-	for _, p := range poisoned {
-		if p {
-			out.Poisoned++
-		}
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.Attack)
+		out.Poisoned += p.Poisoned
+		out.Covers += p.Covers
+	}
+	out.Attack = strings.Join(names, " + ")
+	switch {
+	case len(parts) == 0:
+		out.Attack = attack.NoTrigger
+	case len(parts) == 1:
+		out.Target = parts[0].Target
+	}
+	if len(parts) > 1 || out.Covers > 0 {
+		out.Parts = parts
 	}
 	out.PoisonRate = report.Number(float64(out.Poisoned) / float64(len(poisoned)))
 	if out.Poisoned == 0 || out.Poisoned == len(poisoned) {
@@ -147,6 +190,42 @@ func (r *run) truth(truth *attack.Truth, poisoned []bool, division isolate.Divis
 		out.Rankings = append(out.Rankings, *ranking)
 	}
 	return out, nil
+}
+
+// parts counts the samples of each part, and of them the isolated ones.
+func (r *run) parts(changed *changes, division isolate.Division) ([]report.Part, error) {
+	var parts []report.Part
+	for k, p := range changed.truth.Parts {
+		out := report.Part{Attack: p.String(), Target: p.Target}
+		poisoned := changed.mark(r.set.Len(), func(c attack.Changed) bool { return c.Part == k && c.Role == attack.Poisoned })
+		covers := changed.mark(r.set.Len(), func(c attack.Changed) bool { return c.Part == k && c.Role == attack.Cover })
+		out.Poisoned, out.Isolated = count(poisoned, division.Isolated)
+		out.Covers, out.IsolatedCovers = count(covers, division.Isolated)
+		if out.Poisoned > 0 && out.Poisoned < r.set.Len() {
+			m, err := metric.MeasureIsolation(division.Scores, division.Isolated, poisoned)
+			if err != nil {
+				return nil, err
+			}
+			out.AUROC = report.Of(m.AUROC)
+		}
+		parts = append(parts, out)
+	}
+	return parts, nil
+}
+
+// count returns how many samples are marked, and how many of those listed.
+func count(marked []bool, listed []int) (all, of int) {
+	for _, m := range marked {
+		if m {
+			all++
+		}
+	}
+	for _, i := range listed {
+		if marked[i] {
+			of++
+		}
+	}
+	return all, of
 }
 
 // rankedModels starts with the model whose losses D_s was taken by; the other
@@ -226,8 +305,19 @@ func hit(c metric.Cut) report.Hit {
 	}
 }
 
+// triggeredPicture shows test images with the triggers; nil where there are none.
+func triggeredPicture(opt Options) ([]byte, error) {
+	all, err := triggers(opt.Test, opt.Truth)
+	if err != nil || !slices.ContainsFunc(all, func(t attack.Trigger) bool { return t != nil }) {
+		return nil, err
+	}
+	var png bytes.Buffer
+	err = attack.PreviewTest(&png, opt.Test, opt.Truth.Parts, all)
+	return png.Bytes(), err
+}
+
 // write stores the report with the figures that were added.
-func (r *run) write(division isolate.Division, poisoned []bool) error {
+func (r *run) write(division isolate.Division, poisoned []bool, triggered []byte) error {
 	choice := r.recipe.Isolate.Epochs
 	base := r.losses.Base[isolate.Epoch(choice, r.losses.Base)-1]
 	partial := r.losses.Partial[isolate.Epoch(choice, r.losses.Partial)-1]
@@ -237,6 +327,7 @@ func (r *run) write(division isolate.Division, poisoned []bool) error {
 	evidence := report.Evidence{
 		Set: r.set, Source: r.positions, BaseLoss: base, PartialLoss: partial,
 		Order: isolate.Order(division.Scores), Isolated: division.Isolated, Poisoned: poisoned,
+		Triggered: triggered,
 	}
 	if err := report.WriteHTML(r.dir.Path(rundir.ReportHTML), r.report, evidence); err != nil {
 		return err

@@ -4,17 +4,16 @@ import "fmt"
 
 // Backdoor says what a model does with and without the trigger.
 type Backdoor struct {
-	ACC float64 // accuracy on the clean test set
-	// ASR is the share of triggered test images, those of the target class
-	// removed (§ 5.4), that are given the target label.
+	// ASR is the share of triggered test images that are given the attack's
+	// goal: the target label, or under all-to-all the next one. Images whose
+	// goal is their true label, those of the target class, are removed (§ 5.4).
 	ASR float64
 	// RA is the share of the same triggered images given their true label.
 	RA float64
 	// Floor is the share of the same images WITHOUT the trigger that this model
-	// gives the target label: what ASR is for a model without a backdoor.
+	// gives the goal: what ASR is for a model without a backdoor.
 	Floor     float64
-	Images    int // behind ACC
-	Triggered int // behind ASR, RA and Floor: images not of the target class
+	Triggered int // images behind all three
 }
 
 // Accuracy returns the share of predictions that equal the labels.
@@ -34,39 +33,32 @@ func Accuracy(predictions, labels []int32) (float64, error) {
 	return float64(right) / float64(len(labels)), nil
 }
 
-// MeasureBackdoor compares a model's predictions for the clean test images
-// and for the same images with the trigger with their true labels. Predictions
-// for triggered images of the target class are ignored.
-func MeasureBackdoor(clean, triggered, labels []int32, target int32) (Backdoor, error) {
-	if len(triggered) != len(labels) {
-		return Backdoor{}, fmt.Errorf("%d predictions with the trigger for %d labels", len(triggered), len(labels))
-	}
-	acc, err := Accuracy(clean, labels)
-	if err != nil {
-		return Backdoor{}, err
+// MeasureBackdoor compares a model's predictions for test images as they are,
+// and with the trigger, with their true labels and the attack's goals. Images
+// whose goal is their label are ignored.
+func MeasureBackdoor(clean, triggered, labels, goals []int32) (Backdoor, error) {
+	if n := len(labels); len(clean) != n || len(triggered) != n || len(goals) != n {
+		return Backdoor{}, fmt.Errorf("%d and %d predictions and %d goals for %d labels", len(clean), len(triggered), len(goals), n)
 	}
 	var n, hits, right, floor int
 	for i, label := range labels {
-		if label == target {
+		if label == goals[i] {
 			continue
 		}
 		n++
-		if triggered[i] == target {
+		if triggered[i] == goals[i] {
 			hits++
 		}
 		if triggered[i] == label {
 			right++
 		}
-		if clean[i] == target {
+		if clean[i] == goals[i] {
 			floor++
 		}
 	}
 	if n == 0 {
-		return Backdoor{}, fmt.Errorf("all %d images are of the target class %d", len(labels), target)
+		return Backdoor{}, fmt.Errorf("the attack has no goal for any of %d images", len(labels))
 	}
 	share := func(count int) float64 { return float64(count) / float64(n) }
-	return Backdoor{
-		ACC: acc, ASR: share(hits), RA: share(right), Floor: share(floor),
-		Images: len(labels), Triggered: n,
-	}, nil
+	return Backdoor{ASR: share(hits), RA: share(right), Floor: share(floor), Triggered: n}, nil
 }

@@ -148,20 +148,29 @@ func TestMeasureIsolationRefuses(t *testing.T) {
 }
 
 func TestMeasureBackdoor(t *testing.T) {
-	// Target 3. The image of class 3 counts for ACC only.
 	labels := []int32{0, 1, 2, 4, 3}
 	clean := []int32{0, 1, 3, 0, 3}
 	triggered := []int32{3, 1, 3, 0, 3}
-	got, err := MeasureBackdoor(clean, triggered, labels, 3)
-	want := Backdoor{ACC: .6, ASR: .5, RA: .25, Floor: .25, Images: 5, Triggered: 4}
-	if err != nil || got != want {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	one := []int32{3, 3, 3, 3, 3}  // target 3: the image of class 3 does not count
+	next := []int32{1, 2, 3, 0, 4} // all-to-all
+	for _, c := range []struct {
+		goals []int32
+		want  Backdoor
+	}{
+		{one, Backdoor{ASR: .5, RA: .25, Floor: .25, Triggered: 4}},
+		{next, Backdoor{ASR: .4, RA: .4, Floor: .4, Triggered: 5}},
+	} {
+		if got, err := MeasureBackdoor(clean, triggered, labels, c.goals); err != nil || got != c.want {
+			t.Errorf("goals %v: got %+v, %v, want %+v", c.goals, got, err, c.want)
+		}
 	}
 	for part, call := range map[string]func() error{
-		"4 predictions with the trigger for 5": func() error { _, err := MeasureBackdoor(clean, triggered[1:], labels, 3); return err },
-		"4 predictions for 5 labels":           func() error { _, err := MeasureBackdoor(clean[1:], triggered, labels, 3); return err },
-		"no images":                            func() error { _, err := MeasureBackdoor(nil, nil, nil, 3); return err },
-		"all 1 images are of the target class": func() error { _, err := MeasureBackdoor(clean[4:], triggered[4:], labels[4:], 3); return err },
+		"5 and 4 predictions":      func() error { _, err := MeasureBackdoor(clean, triggered[1:], labels, one); return err },
+		"4 and 5 predictions":      func() error { _, err := MeasureBackdoor(clean[1:], triggered, labels, one); return err },
+		"4 goals for 5 labels":     func() error { _, err := MeasureBackdoor(clean, triggered, labels, one[1:]); return err },
+		"no goal for any of 5":     func() error { _, err := MeasureBackdoor(clean, triggered, labels, labels); return err },
+		"accuracy of no images":    func() error { _, err := Accuracy(nil, nil); return err },
+		"4 predictions for 5 labe": func() error { _, err := Accuracy(clean[1:], labels); return err },
 	} {
 		if err := call(); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("got %v, want %q", err, part)

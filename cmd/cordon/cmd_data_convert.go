@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"cordon/dataset"
+	"cordon/internal/event"
+)
+
+// paperVariants is what --enlarge calls the paper's five variants.
+const paperVariants = "paper"
+
+// converting is one call of cordon data convert.
+type converting struct {
+	data, out, format string
+	size              int
+	crop, skipBad     bool
+	store             string
+	enlarge           []string
+	seed              uint64
+	json              bool
+	events            event.Sink
+}
+
+func newDataConvert() *cobra.Command {
+	c := &converting{}
+	cmd := &cobra.Command{
+		Use:   "convert DATA -o OUT",
+		Short: "write a data set in another format, size or number",
+		Long: `Writes the data set DATA anew into the folder OUT, which must not exist. DATA
+itself is never changed.
+
+Formats:
+  idx        MNIST's files: grey images, class names become numbers
+  cifar10    32×32 images in 10 classes
+  cifar100   32×32 images in 100 classes, without coarse labels unless DATA has them
+  folder     PNG files in train/CLASS and test/CLASS
+  csv        PNG files and manifest.csv, which keeps the order of the images
+  jsonl      PNG files and manifest.jsonl
+Without --format it is that of DATA; TSRD becomes csv. What a format cannot hold
+is refused.
+
+--enlarge makes the training split larger: each of the named variants of every
+image, first all images in the first variant, then all in the second. Variants:
+  original, centercrop, colorjitter, grayscale, hflip, vflip
+"paper" stands for the last five, with which the paper makes TSRD five times as
+large.
+
+` + exitCodesHelp,
+		Example: `  cordon data convert tsrd -o signs --size 64 --crop --enlarge paper
+  cordon data convert mnist -o pictures --format folder`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.data = args[0]
+			return c.run(cmd.Context(), newConsole(cmd, c.json))
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&c.out, "out", "o", "", "folder to make (required)")
+	f.StringVar(&c.format, "format", "", "format of OUT")
+	f.IntVar(&c.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
+	f.BoolVar(&c.crop, "crop", false, "cut images to the boxes that TSRD or a manifest gives")
+	f.StringSliceVar(&c.enlarge, "enlarge", nil, "`variants` to write of every training image, or paper")
+	f.Uint64Var(&c.seed, "seed", 0, "draws the colour jitter of --enlarge")
+	f.BoolVar(&c.skipBad, "skip-bad", false, "leave out image files that cannot be read, and list them")
+	addStore(cmd, &c.store)
+	addJSON(cmd, &c.json)
+	return cmd
+}
+
+func (c *converting) run(ctx context.Context, term *console) error {
+	c.events = term.events
+	if err := c.check(); err != nil {
+		return err
+	}
+	opt := dataset.Options{Size: c.size, Crop: c.crop, SkipBad: c.skipBad, Store: c.store}
+	train, test, err := readData(ctx, c.data, opt, c.events)
+	if err != nil {
+		return err
+	}
+	defer train.Close()
+	defer test.Close()
+	note(c.events, "%s", describe(train, test))
+	c.tellSkipped(train, test)
+	if train, err = c.enlarged(ctx, train); err != nil {
+		return err
+	}
+	if err := c.write(ctx, train, test); err != nil {
+		return err
+	}
+	if err := c.summary(term.out, train, test); err != nil {
+		return err
+	}
+	return term.finish("converted copy in "+c.out, nil)
+}
+
+// check refuses options that cannot be meant, and to overwrite anything.
+func (c *converting) check() error {
+	if c.out == "" {
+		return usagef("convert needs --out")
+	}
+	if c.format != "" && !slices.Contains(dataset.Formats(), c.format) {
+		return usagef("--format %q: want one of %s", c.format, strings.Join(dataset.Formats(), ", "))
+	}
+	c.out = filepath.Clean(c.out)
+	if within(c.data, c.out) {
+		return usagef("%s lies inside the source %s, which stays as it is", c.out, c.data)
+	}
+	if _, err := os.Lstat(c.out); err == nil {
+		return &hinted{fmt.Errorf("%s: %w", c.out, fs.ErrExist), "nothing is overwritten: remove it or choose another name"}
+	}
+	return checkStore(c.data, c.store)
+}
+
+func (c *converting) tellSkipped(sets ...*dataset.Set) {
+	for _, s := range sets {
+		if s == nil {
+			continue
+		}
+		for _, bad := range s.Skipped {
+			note(c.events, "left out: %s", bad.Error())
+		}
+	}
+}
+
+// enlarged returns the training set with the variants asked for.
+func (c *converting) enlarged(ctx context.Context, train *dataset.Set) (*dataset.Set, error) {
+	if len(c.enlarge) == 0 {
+		return train, nil
+	}
+	var variants []dataset.Variant
+	for _, name := range c.enlarge {
+		if name == paperVariants {
+			variants = append(variants, dataset.PaperVariants()...)
+		} else {
+			variants = append(variants, dataset.Variant(name))
+		}
+	}
+	out, err := train.Enlarge(ctx, variants, c.seed, progress(c.events, "enlarge"))
+	if err != nil && ctx.Err() == nil {
+		return nil, &usageError{fmt.Errorf("--enlarge: %w", err)}
+	}
+	return out, err
+}
+
+func (c *converting) write(ctx context.Context, train, test *dataset.Set) error {
+	for _, s := range []*dataset.Set{train, test} {
+		if s != nil && c.format != "" {
+			s.Format = c.format
+		}
+	}
+	if _, err := dataset.Write(ctx, c.out, train, test, writing(c.events)); err != nil {
+		return err
+	}
+	if train.Format == "idx" && !slices.Equal(train.Classes, numbers(len(train.Classes))) {
+		note(c.events, "idx keeps no names of classes: they are now numbers, in the same order")
+	}
+	return nil
+}
+
+// numbers returns "0", "1", … as far as n-1.
+func numbers(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = strconv.Itoa(i)
+	}
+	return out
+}
+
+func (c *converting) summary(w io.Writer, train, test *dataset.Set) error {
+	tests := 0
+	if test != nil {
+		tests = test.Len()
+	}
+	format, size := train.Format, ""
+	if train.Format == "tsrd" {
+		format = "csv"
+	}
+	if !slices.Contains([]string{"idx", "cifar10", "cifar100"}, format) {
+		size = fmt.Sprintf(" --size %d", train.Height)
+	}
+	_, err := fmt.Fprintln(w, oneLines([]string{
+		fmt.Sprintf("converted %s: %d training and %d test images of %d×%d, %s", c.out, train.Len(), tests, train.Height, train.Width, format),
+		"next      cordon clean " + c.out + " -o " + c.out + "-run" + size,
+	}))
+	return err
+}

@@ -1,0 +1,210 @@
+package catalog_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cordon/attack"
+	"cordon/attack/attacktest"
+	"cordon/internal/catalog"
+)
+
+func read(t *testing.T, text string) (catalog.Poisoning, error) {
+	t.Helper()
+	return catalog.ReadPoisoning(strings.NewReader(text))
+}
+
+// resolve reads a recipe and resolves it for three classes.
+func resolve(t *testing.T, text string) ([]attack.Part, error) {
+	t.Helper()
+	p, err := read(t, text)
+	if err == nil {
+		err = p.Check()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p.For([]string{"cat", "1", "bird"})
+}
+
+func TestPoisoning(t *testing.T) {
+	p, err := read(t, `seed = 7
+[[part]]
+attack = "wanet"
+params = { grid = 8, strength = 0.75 }
+cover = { noise = 1 }
+test = { strength = 2 }
+target = "bird"
+rate = 0.05
+cover_rate = 0.1
+[[part]]
+attack = "blend"
+target = "0"
+rate = 0
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := p.For([]string{"cat", "1", "bird"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := func(strength, noise string) attack.Spec {
+		return attack.Spec{Name: "wanet", Params: map[string]string{
+			"grid": "8", "strength": strength, "rescale": "1", "noise": noise, "seed": "0"}}
+	}
+	want := []attack.Part{
+		{Train: spec("0.75", "0"), Cover: spec("0.75", "1"), Test: spec("2", "0"),
+			Mode: attack.DirtyLabel, Target: 2, Rate: .05, CoverRate: .1},
+		attack.PartOf(attack.DefaultBlend(), 0, 0),
+	}
+	if fmt.Sprintf("%+v", parts) != fmt.Sprintf("%+v", want) || p.Seed != 7 {
+		t.Errorf("got seed %d and\n%+v, want\n%+v", p.Seed, parts, want)
+	}
+	if empty, err := resolve(t, "seed = 3"); err != nil || len(empty) != 0 {
+		t.Errorf("a recipe without parts: %v, %v", empty, err)
+	}
+}
+
+func TestPoisoningErrors(t *testing.T) {
+	const part = "[[part]]\nattack = \"badnets\"\ntarget = \"cat\"\nrate = 0.1\n"
+	for _, c := range []struct{ text, want string }{
+		{"sead = 1", `line 1: unknown key "sead"`},
+		{part + "colour = 1", `line 5: unknown key "part.colour"`},
+		{part + "rate = 0.2", "line 5: "},
+		{"seed = \"one\"", "line 1: "},
+		{"seed = -1", "line 1: "},
+		{part + "params = 3", "line 5: "},
+		{part + "params = { size = [1] }", "parameter size: must be a number or a text"},
+		{part + "params = { colour = 1 }", `no parameter "colour"`},
+		{part + "test = { size = 0 }", "size 0"},
+		{part + "cover = { position = \"left\" }", "position"},
+		{strings.Replace(part, "badnets", "nosuch", 1), `unknown attack "nosuch"`},
+		{strings.Replace(part, "rate = 0.1", "", 1), "rate is missing"},
+		{strings.Replace(part, "0.1", "1.5", 1), "poison rate 1.5"},
+		{strings.Replace(part, "0.1", "nan", 1), "poison rate NaN"},
+		{strings.Replace(part, "cat", "dog", 1), `target "dog" is neither a class name nor a number from 0 to 2`},
+		{strings.Replace(part, "cat", "3", 1), "from 0 to 2"},
+		{strings.Replace(part, "cat", "", 1), "dirty-label needs a target class"},
+		{part + "mode = \"all-to-all\"", `target "cat": all-to-all has no target`},
+		{part + "mode = \"sideways\"", "label mode"},
+		{part + "[[part]]\nattack = \"none\"\nrate = 0.1", `part 2: label mode ""`},
+		{"# " + strings.Repeat("x", 64<<10), "larger than"},
+	} {
+		if _, err := resolve(t, c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%.80q: error %v, want one with %q", c.text, err, c.want)
+		}
+	}
+}
+
+// recipes lists the poison recipes that cordon comes with.
+func recipes(t testing.TB) []string {
+	t.Helper()
+	var all []string
+	for _, folder := range []string{"../../recipes/table2/poison", "../../recipes/poison"} {
+		files, err := filepath.Glob(filepath.Join(folder, "*.toml"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no recipes in %s: %v", folder, err)
+		}
+		all = append(all, files...)
+	}
+	return all
+}
+
+// TestRecipes plans and applies every poison recipe.
+func TestRecipes(t *testing.T) {
+	set := attacktest.Set(attack.Shape{Height: 32, Width: 32, Channels: 3}, 1000)
+	for _, path := range recipes(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := read(t, string(text))
+		if err == nil {
+			err = p.Check()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		parts, err := p.For(set.Classes)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		truth, err := attack.Plan(set, p.Seed, parts)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		if _, err := truth.Apply(t.Context(), set, catalog.AttackFromSpec); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// TestTable2 holds the four rows to the paper's § 5.2.
+func TestTable2(t *testing.T) {
+	for name, want := range map[string]struct {
+		attack string
+		mode   attack.LabelMode
+		target int
+		rate   float64
+	}{
+		"mnist-badnets": {"badnets", attack.DirtyLabel, 3, .1},
+		"cifar10-blend": {"blend", attack.CleanLabel, 2, .01},
+		"cifar10-sig":   {"sig", attack.CleanLabel, 2, .03},
+		"tsrd-wanet":    {"wanet", attack.DirtyLabel, 0, .05},
+	} {
+		text, err := os.ReadFile(filepath.Join("../../recipes/table2/poison", name+".toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := read(t, string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts, err := p.For([]string{"a", "b", "c", "d"})
+		if err != nil || len(parts) != 1 {
+			t.Fatalf("%s: %d parts, %v", name, len(parts), err)
+		}
+		got := parts[0]
+		if got.Train.Name != want.attack || got.Mode != want.mode || got.Target != want.target || got.Rate != want.rate || got.CoverRate != 0 {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+	}
+}
+
+func FuzzReadPoisoning(f *testing.F) {
+	for _, path := range recipes(f) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	set := attacktest.Set(attack.Shape{Height: 8, Width: 8, Channels: 1}, 20)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if strings.Contains(string(text), "image") || strings.Contains(string(text), "mask") {
+			t.Skip("would open files")
+		}
+		p, err := catalog.ReadPoisoning(strings.NewReader(string(text)))
+		if err != nil || p.Check() != nil {
+			return
+		}
+		parts, err := p.For(set.Classes)
+		if err != nil {
+			return
+		}
+		truth, err := attack.Plan(set, p.Seed, parts)
+		if err != nil {
+			return
+		}
+		if err := truth.Validate(); err != nil {
+			t.Errorf("a plan contradicts itself: %v", err)
+		}
+	})
+}
