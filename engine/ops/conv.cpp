@@ -12,6 +12,7 @@
 #include "isa.h"
 #include "ops.h"
 #include "product.h"
+#include "winograd.h"
 
 namespace cordon {
 namespace {
@@ -246,6 +247,8 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
       return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
     if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
     if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
+    if (s.k == 3 && stride == 1 && padding == 1 && x.scalar_type() == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
+      return winograd(x, w);
     if (s.k == 3 && stride > 1 && s.ci >= 16) return Strided::apply(x, w, stride, padding);
   }
   return at::conv2d(x, w.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});

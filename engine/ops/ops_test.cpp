@@ -200,7 +200,11 @@ int main() {
           {8, 32, 4, 4, 16, 1, 1, 0, false, true}, {8, 32, 4, 4, 16, 1, 2, 0, true, false},
           {8, 32, 2, 2, 16, 3, 1, 1, false, true}, {8, 32, 2, 2, 16, 3, 1, 1, true, false},
           {8, 32, 4, 4, 16, 3, 2, 1, false, true}, {8, 32, 4, 4, 16, 3, 2, 1, true, false},
-          {8, 32, 4, 4, 16, 1, 1, 0, false, false}};
+          {8, 32, 4, 4, 16, 1, 1, 0, false, false},
+          // Winograd's: whole tiles and parts of some, blocks of a thread each and of all.
+          {3, 32, 5, 7, 48, 3, 1, 1},    {2, 64, 9, 9, 32, 3, 1, 1},      {1, 64, 32, 32, 64, 3, 1, 1},
+          {9, 128, 4, 4, 128, 3, 1, 1},  {20, 64, 16, 16, 64, 3, 1, 1},   {40, 256, 4, 4, 512, 3, 1, 1},
+          {7, 64, 9, 8, 48, 3, 1, 1, false, true}, {7, 64, 8, 9, 48, 3, 1, 1, true, false}};
       for (const auto& c : convs) test_conv(c, type);
       for (auto mode : {cordon::NormTrain, cordon::NormBatch, cordon::NormRunning})
         for (bool residual : {false, true})

@@ -33,25 +33,29 @@ dnnl::memory::data_type type_of(at::ScalarType t) {
 // Strides of a matrix; of a dimension of one element they can be anything, and
 // are made those of a dense one.
 std::array<int64_t, 2> strides(const at::Tensor& m) {
-  int64_t rows = m.size(0) == 1 ? m.size(1) * m.stride(1) : m.stride(0);
-  int64_t columns = m.size(1) == 1 ? (m.stride(0) == 1 ? m.size(0) : 1) : m.stride(1);
-  if (m.size(0) == 1 && m.size(1) == 1) rows = columns = 1;
+  int64_t height = m.size(-2), width = m.size(-1);
+  int64_t rows = height == 1 ? width * m.stride(-1) : m.stride(-2);
+  int64_t columns = width == 1 ? (m.stride(-2) == 1 ? height : 1) : m.stride(-1);
+  if (height == 1 && width == 1) rows = columns = 1;
   return {rows, columns};
 }
 
+// Of a matrix or a dense batch of them.
 dnnl::memory::desc layout(const at::Tensor& m) {
   auto s = strides(m);
-  return {{m.size(0), m.size(1)}, type_of(m.scalar_type()), {s[0], s[1]}};
+  auto type = type_of(m.scalar_type());
+  if (m.dim() == 2) return {{m.size(0), m.size(1)}, type, {s[0], s[1]}};
+  return {{m.size(0), m.size(1), m.size(2)}, type, {m.size(1) * m.size(2), s[0], s[1]}};
 }
 
 dnnl::memory view(const dnnl::memory::desc& desc, const at::Tensor& m) { return {desc, cpu(), m.data_ptr()}; }
 
 dnnl::matmul::primitive_desc describe(const dnnl::memory::desc& a, const dnnl::memory::desc& b,
-                                      const dnnl::memory::desc& c) {
+                                      const dnnl::memory::desc& c, const dnnl::primitive_attr& attributes) {
 #if DNNL_VERSION_MAJOR >= 3
-  return {cpu(), a, b, c};
+  return {cpu(), a, b, c, attributes};
 #else
-  return {{a, b, c}, cpu()};
+  return {{a, b, c}, attributes, cpu()};
 #endif
 }
 
@@ -61,18 +65,27 @@ struct Product {
   dnnl::matmul matmul;
 };
 
-Product& find(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
-  static std::map<std::array<int64_t, 10>, Product> made;
+// The product of a and b into c (dense), or added to c.
+void multiply(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add) {
+  static std::map<std::array<int64_t, 12>, Product> made;
   auto sa = strides(a), sb = strides(b);
-  std::array<int64_t, 10> key = {a.size(0), a.size(1), b.size(1), sa[0], sa[1], sb[0], sb[1], (int64_t)a.scalar_type(),
-                                 (int64_t)out, at::get_num_threads()};  // a product keeps the threads it was made for
+  int64_t batch = a.dim() == 3 ? a.size(0) : 0;
+  std::array<int64_t, 12> key = {batch, a.size(-2), a.size(-1), b.size(-1), sa[0], sa[1], sb[0], sb[1],
+                                 (int64_t)a.scalar_type(), (int64_t)c.scalar_type(), add,
+                                 at::get_num_threads()};  // a product keeps the threads it was made for
   auto it = made.find(key);
   if (it == made.end()) {
-    Product p{layout(a), layout(b), {{a.size(0), b.size(1)}, type_of(out), {b.size(1), 1}}, {}};
-    p.matmul = dnnl::matmul(describe(p.a, p.b, p.c));
+    dnnl::primitive_attr attributes;
+    dnnl::post_ops sum;
+    if (add) sum.append_sum();
+    attributes.set_post_ops(sum);
+    Product p{layout(a), layout(b), layout(c), {}};
+    p.matmul = dnnl::matmul(describe(p.a, p.b, p.c, attributes));
     it = made.emplace(key, std::move(p)).first;
   }
-  return it->second;
+  auto& p = it->second;
+  p.matmul.execute(stream(), {{DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, b)}, {DNNL_ARG_DST, view(p.c, c)}});
+  stream().wait();
 }
 
 }  // namespace
@@ -87,12 +100,12 @@ bool have_products() { return true; }
 bool fast_bf16_products() { return isa() >= Isa::kAvx512; }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
-  auto& p = find(a, b, out);
   auto c = at::empty({a.size(0), b.size(1)}, a.options().dtype(out));
-  p.matmul.execute(stream(), {{DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, b)}, {DNNL_ARG_DST, view(p.c, c)}});
-  stream().wait();
+  multiply(a, b, c, false);
   return c;
 }
+
+void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add) { multiply(a, b, c, add); }
 
 #else
 
@@ -103,6 +116,8 @@ bool have_products() { return false; }
 bool fast_bf16_products() { return false; }
 
 at::Tensor product(const at::Tensor&, const at::Tensor&, at::ScalarType) { TORCH_CHECK(false, "built without oneDNN"); }
+
+void products(const at::Tensor&, const at::Tensor&, const at::Tensor&, bool) { TORCH_CHECK(false, "built without oneDNN"); }
 
 #endif
 

@@ -22,4 +22,8 @@ bool fast_bf16_products();
 // have_products, and on the engine's one thread.
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out);
 
+// The products of two dense batches of matrices (batch × m × k and batch × k × n,
+// or transposed views of such) into a third, or added to what it holds.
+void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add);
+
 }  // namespace cordon

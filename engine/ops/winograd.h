@@ -1,0 +1,15 @@
+// 3×3 convolutions by Winograd's F(2×2, 3×3): 16 multiplications for every four
+// output pixels instead of 36.
+#pragma once
+#include <ATen/ATen.h>
+
+namespace cordon {
+
+// Whether it beats a direct convolution (3×3, stride 1, padding 1, float, on the
+// CPU) of n × ci × h × w to co channels. Asks the shape alone.
+bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co);
+
+// That convolution, with autograd; x and w channels-last. Only with have_products.
+at::Tensor winograd(const at::Tensor& x, const at::Tensor& w);
+
+}  // namespace cordon
