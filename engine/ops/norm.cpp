@@ -98,7 +98,7 @@ struct Blocks {
   int64_t rows, channels, height, count;
 
   explicit Blocks(const at::Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {
-    height = std::max<int64_t>(1, (1 << 15) / channels);
+    height = std::max<int64_t>(1, (1 << 14) / channels);
     count = (rows + height - 1) / height;
   }
   int64_t size(int64_t block) const { return std::min(height, rows - block * height); }
