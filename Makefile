@@ -53,7 +53,7 @@ lint: ## gofmt, go vet, staticcheck
 	@go vet ./...
 	@go tool staticcheck ./...
 
-test-ops: test-deps ## the engine's own operators, with every kind of vectors that the processor has
+test-ops: test-deps engine ## the engine's own operators, with every kind of vectors that the processor has
 	@$(MAKE) --no-print-directory -C engine TORCH=$(TORCH) OUT=$(abspath build) OBJDIR=$(abspath build/obj) build-ops
 	@for isa in basic avx2 avx512 avx512_bf16 amx; do CORDON_FORCE_ISA=$$isa build/ops_test || exit 1; done
 

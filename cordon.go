@@ -143,7 +143,8 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 // hardware, else fp32.
 func AutoPrecision(device string) string {
 	_, features := machine.CPU()
-	if device != torch.CPU.String() || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
+	onGPU := device != "" && device != torch.CPU.String()
+	if onGPU || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
 		return "bf16"
 	}
 	return "fp32"

@@ -8,6 +8,7 @@
 #include <torch/cuda.h>
 #include <torch/version.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -117,8 +118,14 @@ extern "C" {
 int32_t cordon_abi(void) { return CORDON_ENGINE_ABI; }
 const char* cordon_torch_version(void) { return TORCH_VERSION; }
 const char* cordon_build_info(void) {
-  static const std::string info = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library() + ", " + cordon::isa_name();
-  return info.c_str();
+  static const std::string built = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library();
+  static std::string info;
+  try {
+    info = built + ", " + cordon::isa_name();
+    return info.c_str();
+  } catch (...) {
+    return built.c_str();
+  }
 }
 
 const char* cordon_init(int32_t threads) {
@@ -128,11 +135,11 @@ const char* cordon_init(int32_t threads) {
     TORCH_CHECK(threads >= 1, "thread count must be at least 1, not ", threads);
     cordon::isa();
     // glibc returns big blocks to the kernel at every free, and faults them in again.
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
-    mallopt(M_TRIM_THRESHOLD, INT32_MAX);
-    mallopt(M_TOP_PAD, 64 << 20);
+    // The engine's thread is not the first one, whose arena alone has no limit.
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_MMAP_MAX, 0);
+    mallopt(M_TRIM_THRESHOLD, INT32_MAX);
+    mallopt(M_TOP_PAD, 8 << 20);
     at::set_num_threads(threads);
     omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
     at::globalContext().setDeterministicCuDNN(true);
@@ -143,6 +150,8 @@ const char* cordon_init(int32_t threads) {
     init_error = e.what_without_backtrace();
   } catch (const std::exception& e) {
     init_error = e.what();
+  } catch (...) {
+    init_error = "unknown C++ exception";
   }
   return init_error.c_str();
 }

@@ -8,6 +8,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
+#include <limits>
 
 #include "isa.h"
 #include "ops.h"

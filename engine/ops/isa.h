@@ -1,9 +1,10 @@
 // Which vectors the processor has, each kind with those before it.
 #pragma once
 
-// Compiles a function of simple loops for each kind; the loader picks one.
+// Compiles a function of simple loops for each kind; the loader picks one, whatever
+// CORDON_FORCE_ISA says.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define CORDON_VECTORS __attribute__((target_clones("arch=skylake-avx512", "avx2", "default")))
+#define CORDON_VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define CORDON_VECTORS
 #endif
@@ -12,7 +13,7 @@ namespace cordon {
 
 enum class Isa { kBasic, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-// What the processor has, or less where CORDON_FORCE_ISA (basic, avx2, avx512,
+// What the processor has (as g++ tells it: basic with other compilers), or less where CORDON_FORCE_ISA (basic, avx2, avx512,
 // avx512_bf16, amx) says so. The first call tells oneDNN, so it comes before any
 // work. Throws if the name is none of these.
 Isa isa();

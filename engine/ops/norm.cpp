@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -227,7 +228,7 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
 
   std::vector<float> sums(blocks.count * c), dots(blocks.count * c);
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.gradient_sums(dy + at, y + at, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, &sums[b * c], &dots[b * c]);
+    kernels.gradient_sums(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, &sums[b * c], &dots[b * c]);
   });
   std::vector<double> sum(c), dot(c);
   for (int64_t b = 0; b < blocks.count; b++)
@@ -250,7 +251,7 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
   T* dx = data<T>(out.x);
   if (dz) dy = dz, gate = Gate::kNone;
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.gradient(dy + at, y + at, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
+    kernels.gradient(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
   });
   return out;
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime/debug"
 
 	"cordon/internal/seed"
 	"cordon/internal/torch"
@@ -100,6 +101,7 @@ func New(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, seedValue uin
 		p.tensor = m.scope.Parameter(p.values, !p.Buffer, p.Shape...)
 		p.values = nil
 	}
+	debug.FreeOSMemory() // what is left behind is as large as the model
 	if err := m.scope.Err(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", cfg.Arch, err)

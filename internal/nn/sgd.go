@@ -18,13 +18,17 @@ type SGD struct {
 // NewSGD starts an optimiser with zero velocities. Freeze first.
 func (m *Model) NewSGD() (*SGD, error) {
 	o := &SGD{model: m}
+	var zeros []float32 // copied, so one serves all
 	for _, p := range m.params {
 		if p.Buffer || p.frozen {
 			continue
 		}
+		if n := p.Count(); n > len(zeros) {
+			zeros = make([]float32, n)
+		}
 		o.params = append(o.params, p)
 		o.tensors = append(o.tensors, p.tensor)
-		o.velocity = append(o.velocity, m.scope.Parameter(make([]float32, p.Count()), false, p.Shape...))
+		o.velocity = append(o.velocity, m.scope.Parameter(zeros[:p.Count()], false, p.Shape...))
 	}
 	return o, m.scope.Err()
 }

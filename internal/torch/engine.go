@@ -35,7 +35,7 @@ type Options struct {
 type Info struct {
 	Library     string // the file
 	Torch       string // libtorch's version
-	Build       string // compiler and own operators
+	Build       string // compiler, libtorch, oneDNN, vectors
 	Threads     int
 	CUDADevices int
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 2
+const ABI = 3
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"

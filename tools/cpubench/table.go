@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,8 @@ func (o outcome) memory() string {
 	return fmt.Sprintf("%.0f / %.0f", o.peak, o.rivalPeak)
 }
 
-// share is the part of cordon's time that its matrix products would take at the
-// speed of large ones.
+// share is the part of cordon's time that direct convolutions would take at the
+// speed of large products: above 100 % where Winograd's multiplies less.
 func (t *table) share(o outcome) string {
 	if o.row.rival != nil {
 		return "–"
@@ -98,7 +99,7 @@ func between(text, body string) (string, error) {
 
 func (t *table) markdown(now time.Time) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "`make bench-peers`, then `make bench ROUNDS=%d`, %s.\n\n", t.rounds, now.Format(time.DateOnly))
+	fmt.Fprintf(&b, "`make bench-peers`, then `make bench ROUNDS=%d%s`, %s.\n\n", t.rounds, t.eager(), now.Format(time.DateOnly))
 	for _, line := range t.machine.lines() {
 		fmt.Fprintf(&b, "- %s\n", line)
 	}
@@ -110,6 +111,14 @@ func (t *table) markdown(now time.Time) string {
 	}
 	b.WriteString(t.trials())
 	return b.String()
+}
+
+// eager says so in the command where nothing was compiled.
+func (t *table) eager() string {
+	if slices.ContainsFunc(t.machine.peers, func(p peer) bool { return p.compiles }) {
+		return ""
+	}
+	return " EAGER=1"
 }
 
 // trials is the table of all rivals' rates before the rounds, a column each.
