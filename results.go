@@ -10,6 +10,7 @@ import (
 	"cordon/internal/defense"
 	"cordon/internal/isolate"
 	"cordon/internal/machine"
+	"cordon/internal/repair"
 	"cordon/internal/rundir"
 	"cordon/report"
 )
@@ -120,12 +121,8 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 			Partial: report.NewHistogram(c.ranked(out.Partial), nil),
 			Base:    report.NewHistogram(c.ranked(out.Base), nil),
 		},
-		Limits: report.Limits(),
-		NextSteps: []string{
-			"Look at the isolated samples below: does a pattern repeat that the retained ones lack?",
-			"Compare ACC of M_c with M_s: what did unlearning cost?",
-			"Train or deploy with " + rundir.CleanModel + ", or use " + rundir.RetainedFile + " as your training list.",
-		},
+		Limits:    report.Limits(),
+		NextSteps: c.nextSteps(),
 	}
 	if c.Test != nil {
 		r.Data.TestSamples = c.Test.Len()
@@ -136,7 +133,7 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 			r.Curves = append(r.Curves, curve(s))
 		}
 	}
-	for _, m := range defense.Models() {
+	for _, m := range defense.Models(c.Recipe) {
 		row := report.Model{Name: m.Name, File: m.Weights}
 		if acc, ok := out.Accuracy[m.Name]; ok {
 			row.ACC = report.Of(acc)
@@ -144,6 +141,18 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 		r.Models = append(r.Models, row)
 	}
 	return r
+}
+
+func (c *cleansing) nextSteps() []string {
+	look := "Look at the isolated samples below: does a pattern repeat that the retained ones lack?"
+	if !repair.Wanted(c.Recipe.Repair) {
+		return []string{look, "No clean model was made (repair.method is none): use " + rundir.RetainedFile + " as your training list."}
+	}
+	return []string{
+		look,
+		"Compare ACC of M_c with M_s: what did unlearning cost?",
+		"Train or deploy with " + rundir.CleanModel + ", or use " + rundir.RetainedFile + " as your training list.",
+	}
 }
 
 func stage(s defense.Stage) report.Stage {

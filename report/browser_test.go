@@ -46,8 +46,8 @@ func TestBrowser(t *testing.T) {
 			t.Errorf("the browser's page lacks section %s", id)
 		}
 	}
-	if n := strings.Count(dom, "<svg"); n != 7 {
-		t.Errorf("%d charts, want 7", n)
+	if n := strings.Count(dom, "<svg"); n != 8 {
+		t.Errorf("%d charts, want 8", n)
 	}
 
 	for _, width := range []string{"1200", "500"} {

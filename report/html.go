@@ -267,8 +267,12 @@ func rankingCharts(r *Report, v Evidence) ([]*chart, error) {
 	if err != nil {
 		return nil, err
 	}
+	apart, err := apartChart(r)
+	if err != nil {
+		return nil, err
+	}
 	classes, err := classChart(r)
-	return collect(recall, found, classes), err
+	return collect(recall, found, apart, classes), err
 }
 
 // recallChart shows how much of the poison any isolation rate would catch.
@@ -313,6 +317,30 @@ func foundChart(r *Report) (*chart, error) {
 	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
 	p.Y.Min, p.Y.Max = 0, 100
 	return lineChart(fmt.Sprintf("Poison among the %s isolated, by epoch", r.Isolation.Rate.percent()), p, all...)
+}
+
+// apartChart shows the mean losses of the poisoned and of the other samples: which
+// of them a model learns first.
+func apartChart(r *Report) (*chart, error) {
+	if r.Truth == nil {
+		return nil, nil
+	}
+	paints := []paint{blue, vermillion, green}
+	var all []series
+	for i, k := range r.Truth.Rankings[:min(len(r.Truth.Rankings), len(paints))] {
+		poisoned := series{name: "poisoned, " + clip(k.Name, 40), paint: paints[i], marks: true}
+		others := series{name: "all others, " + clip(k.Name, 40), paint: paints[i], marks: true, dashed: true}
+		for _, e := range k.Epochs {
+			x := float64(e.Epoch)
+			poisoned.points = append(poisoned.points, plotter.XY{X: x, Y: float64(e.PoisonedLoss)})
+			others.points = append(others.points, plotter.XY{X: x, Y: float64(e.OtherLoss)})
+		}
+		all = append(all, poisoned, others)
+	}
+	p := newPlot("epoch", "mean loss, nats")
+	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
+	p.Y.Min = 0
+	return lineChart("Loss of the poison, by epoch", p, all...)
 }
 
 // shownClasses is how many classes the class chart has room for.

@@ -37,9 +37,9 @@ type Report struct {
 	// Isolation says what became D_s (the paper's third step).
 	Isolation Isolation `json:"isolation"`
 	Losses    Losses    `json:"losses"`
-	// Models holds M_s and M_c, each as trained and recalibrated: with batch
-	// norm statistics recomputed over the samples it learned from, D for M_s
-	// and D_c for M_c.
+	// Models holds M_s and, where it was repaired, M_c, each as trained and
+	// recalibrated: with batch norm statistics recomputed over the samples it
+	// learned from, D for M_s and D_c for M_c.
 	Models    []Model  `json:"models"`
 	Truth     *Truth   `json:"truth"`      // nil where the poison is not known
 	Limits    []string `json:"limits"`     // what the run cannot see, one sentence each
@@ -214,6 +214,9 @@ type EpochFound struct {
 	Epoch  int    `json:"epoch"` // from 1
 	Recall Number `json:"recall"`
 	AUROC  Number `json:"auroc"`
+	// Mean losses under the model, whatever it is ranked by, in nats.
+	PoisonedLoss Number `json:"poisoned_loss"`
+	OtherLoss    Number `json:"other_loss"`
 }
 
 // Limits returns what a run of partial training cannot see or promise: the

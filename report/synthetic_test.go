@@ -145,7 +145,8 @@ func syntheticRanking(name string, recall Number) Ranking {
 			Precision: recall, Ceiling: min(1, .1/rate), Recall: recall * rate * 5, Lift: recall * 10})
 	}
 	for e := 1; e <= 3; e++ {
-		k.Epochs = append(k.Epochs, EpochFound{Epoch: e, Recall: recall * Number(e) / 3, AUROC: .9})
+		k.Epochs = append(k.Epochs, EpochFound{Epoch: e, Recall: recall * Number(e) / 3, AUROC: .9,
+			PoisonedLoss: .3 / Number(e), OtherLoss: 2 / Number(e)})
 	}
 	return k
 }

@@ -19,6 +19,7 @@ func Table(w io.Writer, r *Report) error {
 	writeHead(&b, r)
 	writeModels(&b, r.Models)
 	writeFound(&b, r)
+	writeEpochs(&b, r)
 	writeParts(&b, r)
 	writeStages(&b, r.Stages)
 	_, err := w.Write(b.Bytes())
@@ -95,6 +96,23 @@ func writeFound(b *bytes.Buffer, r *Report) {
 	row("lift over random", func(k Ranking) string { return k.Isolated.Lift.fixed(2) })
 	row("AUROC", func(k Ranking) string { return k.AUROC.fixed(4) })
 	row("AUPRC", func(k Ranking) string { return k.AUPRC.fixed(4) })
+}
+
+// writeEpochs shows when the losses tell the poison apart.
+func writeEpochs(b *bytes.Buffer, r *Report) {
+	if r.Truth == nil {
+		return
+	}
+	for _, k := range r.Truth.Rankings {
+		if len(k.Epochs) < 2 {
+			continue
+		}
+		fmt.Fprintf(b, "\n%s%11s%11s%18s%18s\n", cell("ranking "+k.Name, 22), "recall", "AUROC", "loss of poisoned", "of all others")
+		for _, e := range k.Epochs {
+			fmt.Fprintf(b, "%-22s%11s%11s%18s%18s\n", fmt.Sprintf("  epoch %d", e.Epoch),
+				e.Recall.fixed(4), e.AUROC.fixed(4), e.PoisonedLoss.fixed(4), e.OtherLoss.fixed(4))
+		}
+	}
 }
 
 // writeParts shows how much of each part of the poisoning was isolated.

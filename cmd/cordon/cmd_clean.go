@@ -15,6 +15,7 @@ import (
 	"cordon"
 	"cordon/dataset"
 	"cordon/internal/event"
+	"cordon/internal/repair"
 	"cordon/internal/rundir"
 	"cordon/report"
 )
@@ -99,7 +100,7 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 		return err
 	}
 	debug.FreeOSMemory() // reading leaves more behind than the images take
-	result, err := cordon.Cleanse(ctx, cordon.Options{
+	done, err := cordon.Cleanse(ctx, cordon.Options{
 		Train: train, Test: test, Recipe: r, Dir: c.out,
 		Library: c.engine.library, Device: c.engine.device, Threads: c.engine.threads,
 		Events: term.events, CheckpointEvery: c.save,
@@ -107,7 +108,7 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	if err != nil {
 		return c.failed(err)
 	}
-	if err := c.summary(term.out, result); err != nil {
+	if err := c.summary(term.out, done); err != nil {
 		return err
 	}
 	return term.finish("report in "+filepath.Join(c.out, rundir.ReportJSON), nil)
@@ -123,9 +124,12 @@ func (c *cleaning) announce(ctx context.Context, events event.Sink, r cordon.Rec
 	if r.Data.Sample > 0 && r.Data.Sample < train.Len() {
 		used = fmt.Sprintf("a sample of %d", r.Data.Sample)
 	}
-	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, unlearn (%s) %d epochs, fine-tune %d; into %s",
-		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate,
-		r.Repair.Method, r.Repair.Epochs, r.Repair.FinetuneEpochs, c.out)
+	unlearn := "no repair"
+	if repair.Wanted(r.Repair) {
+		unlearn = fmt.Sprintf("unlearn (%s) %d epochs, fine-tune %d", r.Repair.Method, r.Repair.Epochs, r.Repair.FinetuneEpochs)
+	}
+	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, %s; into %s",
+		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate, unlearn, c.out)
 	if _, err := os.Stat(filepath.Join(c.out, rundir.ManifestFile)); err == nil {
 		note(events, "%s holds a run already: it continues", c.out)
 		return nil
@@ -146,6 +150,9 @@ func (c *cleaning) failed(err error) error {
 	return &hinted{err, fmt.Sprintf("the state is saved in %s; the same command continues", oneLine(c.out))}
 }
 
+// result is the file of the model that a run ends with: M_c, or M_s without repair.
+func result(r *report.Report) string { return r.Models[len(r.Models)-1].File }
+
 func (c *cleaning) summary(w io.Writer, r *report.Report) error {
 	if err := report.Table(w, r); err != nil {
 		return err
@@ -153,7 +160,7 @@ func (c *cleaning) summary(w io.Writer, r *report.Report) error {
 	in := func(name string) string { return filepath.Join(c.out, name) }
 	_, err := fmt.Fprintf(w, "\n%s\n", oneLines([]string{
 		"report    " + in(rundir.ReportHTML),
-		"model     " + in(rundir.CleanModel),
+		"model     " + in(result(r)),
 		"isolated  " + in(rundir.IsolatedFile),
 		"retained  " + in(rundir.RetainedFile),
 		"next      look at the isolated samples in the report; if the poison is known:",

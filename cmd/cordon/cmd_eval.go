@@ -110,7 +110,7 @@ func (e *evaluating) evalRun(ctx context.Context, term *console, opt evaluation.
 	path := filepath.Join(e.subject, rundir.ReportHTML)
 	_, err = fmt.Fprintf(term.out, "\n%s\n", oneLines([]string{
 		"report    " + path,
-		"model     " + filepath.Join(e.subject, rundir.CleanModel),
+		"model     " + filepath.Join(e.subject, result(r)),
 	}))
 	return errors.Join(err, term.finish("report in "+path, nil))
 }

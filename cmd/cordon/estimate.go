@@ -10,6 +10,7 @@ import (
 	"cordon/internal/event"
 	"cordon/internal/nn"
 	"cordon/internal/recipe"
+	"cordon/internal/repair"
 	"cordon/internal/torch"
 	"cordon/internal/train"
 )
@@ -121,10 +122,13 @@ func work(r cordon.Recipe, set, test *dataset.Set) (learned, scored float64) {
 	if r.Repair.Method == "joint" {
 		isolated = (n - isolated) * float64(r.Repair.IsolatedBatch) / float64(r.Repair.Batch)
 	}
+	scored += n + 2*tested // M_s: batch norm statistics recomputed; tested with both
+	if !repair.Wanted(r.Repair) {
+		return learned, scored
+	}
 	retained := n - r.Isolate.Rate*n
 	learned += (retained+isolated)*float64(r.Repair.Epochs) + retained*float64(r.Repair.FinetuneEpochs)
-	// Batch norm statistics recomputed over D and D_c; four models tested.
-	scored += 2*n + 4*tested
+	scored += retained + 2*tested
 	if r.Repair.ScoreEpochs {
 		scored += tested * float64(r.Repair.Epochs+r.Repair.FinetuneEpochs)
 	}

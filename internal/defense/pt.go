@@ -8,6 +8,7 @@ package defense
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,7 +83,11 @@ type pt struct {
 // them from M_s. Stages that the run folder already holds are not run again.
 func PartialTraining(ctx context.Context, env Env) (*Outcome, error) {
 	p := &pt{Env: env, ctx: ctx}
-	for _, step := range []func() error{p.base, p.partial, p.isolate, p.repair, p.recalibrate, p.evaluate} {
+	steps := []func() error{p.base, p.partial, p.isolate, p.recalibrateBase, p.evaluate}
+	if repair.Wanted(env.Recipe.Repair) {
+		steps = slices.Insert(steps, 3, p.repair, p.recalibrateClean)
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -163,26 +168,23 @@ func (p *pt) repair() error {
 	})
 }
 
-// recalibrate recomputes the batch norm statistics of M_s over D and of M_c
-// over D_c: a repair that only these statistics carry vanishes under it.
-func (p *pt) recalibrate() error {
-	for _, c := range []struct {
-		stage, model, norms string
-		samples             []int
-	}{
-		{stageRecalibrateBase, rundir.BaseModel, rundir.BaseNorms, train.All(p.Train.Set.Len())},
-		{stageRecalibrateClean, rundir.CleanModel, rundir.CleanNorms, p.out.Retained},
-	} {
-		err := p.stage(c.stage, c.norms, func() (*nn.Model, train.Job, error) {
-			m, err := p.load(c.model)
-			term := train.Term{Name: "retained", Indices: c.samples, Batch: p.Recipe.Base.Batch, Weight: 1, Norm: torch.NormTrain}
-			return m, p.job(m, c.stage, 1, []train.Phase{{Name: "statistics", Recalibrate: true, Terms: []train.Term{term}}}), err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// recalibrateBase recomputes the batch norm statistics of M_s over D.
+func (p *pt) recalibrateBase() error {
+	return p.recalibrate(stageRecalibrateBase, rundir.BaseModel, rundir.BaseNorms, train.All(p.Train.Set.Len()))
+}
+
+// recalibrateClean recomputes those of M_c over D_c: a repair that only these
+// statistics carry vanishes under it.
+func (p *pt) recalibrateClean() error {
+	return p.recalibrate(stageRecalibrateClean, rundir.CleanModel, rundir.CleanNorms, p.out.Retained)
+}
+
+func (p *pt) recalibrate(stage, model, norms string, samples []int) error {
+	return p.stage(stage, norms, func() (*nn.Model, train.Job, error) {
+		m, err := p.load(model)
+		term := train.Term{Name: "retained", Indices: samples, Batch: p.Recipe.Base.Batch, Weight: 1, Norm: torch.NormTrain}
+		return m, p.job(m, stage, 1, []train.Phase{{Name: "statistics", Recalibrate: true, Terms: []train.Term{term}}}), err
+	})
 }
 
 // evaluate takes the accuracy of every model on the test images.
@@ -191,7 +193,7 @@ func (p *pt) evaluate() error {
 		return nil
 	}
 	p.out.Accuracy = map[string]float64{}
-	for _, c := range Models() {
+	for _, c := range Models(p.Recipe) {
 		value, err := p.evaluateModel(c)
 		if err != nil {
 			return err
@@ -227,13 +229,12 @@ func (p *pt) evaluateModel(c ModelFiles) (accuracy float64, err error) {
 // ModelFiles are the files of one model of a run.
 type ModelFiles struct{ Name, Weights, Norms string }
 
-// Models lists the models that are evaluated: M_s and M_c, each as trained and
-// with its batch norm statistics recomputed.
-func Models() []ModelFiles {
-	return []ModelFiles{
-		{Base, rundir.BaseModel, ""},
-		{BaseRecalibrated, rundir.BaseModel, rundir.BaseNorms},
-		{Clean, rundir.CleanModel, ""},
-		{CleanRecalibrated, rundir.CleanModel, rundir.CleanNorms},
+// Models lists the models of a run: M_s and, where it is repaired, M_c, each as
+// trained and with its batch norm statistics recomputed.
+func Models(r recipe.Recipe) []ModelFiles {
+	models := []ModelFiles{{Base, rundir.BaseModel, ""}, {BaseRecalibrated, rundir.BaseModel, rundir.BaseNorms}}
+	if repair.Wanted(r.Repair) {
+		models = append(models, ModelFiles{Clean, rundir.CleanModel, ""}, ModelFiles{CleanRecalibrated, rundir.CleanModel, rundir.CleanNorms})
 	}
+	return models
 }

@@ -130,10 +130,10 @@ func (c *changes) mark(n int, wanted func(attack.Changed) bool) []bool {
 	return out
 }
 
-// models evaluates M_s and M_c, each as trained and recalibrated.
+// models evaluates every model of the run.
 func (r *run) models(ctx context.Context, e *evaluator) error {
 	r.report.Models = nil
-	for _, c := range defense.Models() {
+	for _, c := range defense.Models(r.recipe) {
 		row := report.Model{Name: c.Name, File: c.Weights}
 		m, d, err := nn.Load(e.engine, r.dir.Path(c.Weights), e.device, e.BF16)
 		if err != nil {
@@ -293,9 +293,26 @@ func (r *run) epochs(o recipe.Isolate, poisoned []bool) ([]report.EpochFound, er
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, report.EpochFound{Epoch: i + 1, Recall: report.Number(m.Set.Recall), AUROC: report.Number(m.AUROC)})
+		of, others := means(row, poisoned)
+		out = append(out, report.EpochFound{
+			Epoch: i + 1, Recall: report.Number(m.Set.Recall), AUROC: report.Number(m.AUROC), PoisonedLoss: of, OtherLoss: others,
+		})
 	}
 	return out, nil
+}
+
+// means averages the losses of the poisoned and of the other samples.
+func means(losses []float32, poisoned []bool) (of, others report.Number) {
+	var sums, counts [2]float64
+	for i, loss := range losses {
+		k := 1
+		if poisoned[i] {
+			k = 0
+		}
+		sums[k] += float64(loss)
+		counts[k]++
+	}
+	return report.Number(sums[0] / counts[0]), report.Number(sums[1] / counts[1])
 }
 
 func hit(c metric.Cut) report.Hit {

@@ -8,6 +8,7 @@ import (
 	"cordon/attack"
 	"cordon/attack/attacktest"
 	"cordon/internal/isolate"
+	"cordon/internal/recipe"
 	"cordon/report"
 )
 
@@ -67,6 +68,22 @@ func TestPartsAreCountedApart(t *testing.T) {
 	}
 	if got := changed.poisoned(r.set.Len()); !reflect.DeepEqual(got, poisoned) {
 		t.Errorf("poisoned are %v, want %v", got, poisoned)
+	}
+}
+
+// TestEpochsFindThePoison: epochs without losses have no row, and the means are
+// those of the two groups.
+func TestEpochsFindThePoison(t *testing.T) {
+	r := &run{recipe: recipe.Default()}
+	r.recipe.Isolate.Rate = .5
+	r.losses = isolate.Evidence{Labels: make([]int32, 4), Partial: [][]float32{{1, 5, 7, 3}, nil, {8, 2, 4, 1}}}
+	got, err := r.epochs(r.recipe.Isolate, []bool{true, false, false, true})
+	want := []report.EpochFound{
+		{Epoch: 1, Recall: 1, AUROC: 1, PoisonedLoss: 2, OtherLoss: 6},
+		{Epoch: 3, Recall: .5, AUROC: .5, PoisonedLoss: 4.5, OtherLoss: 3},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 }
 

@@ -89,7 +89,7 @@ type Isolate struct {
 
 // Repair says how M_s is turned into M_c.
 type Repair struct {
-	Method string `toml:"method"` // joint or alternating
+	Method string `toml:"method"` // joint, alternating, or none: no M_c
 	Train
 	// IsolatedLearningRate ascends on D_s while LearningRate descends on D_c.
 	IsolatedLearningRate float64 `toml:"isolated_learning_rate"`

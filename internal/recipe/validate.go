@@ -24,7 +24,7 @@ var enums = map[string][]string{
 	"isolate.epochs":       {"last", "mean", "clearest"},
 	"isolate.score_norm":   {"recalibrated", "running"},
 	"isolate.selection":    {"rate"},
-	"repair.method":        {"joint", "alternating"},
+	"repair.method":        {"joint", "alternating", "none"},
 	"repair.objective":     {"ascent", "unlikelihood"},
 	"repair.isolated_norm": {"shared", "batch", "running", "update"},
 }

@@ -34,6 +34,10 @@ func New(name string) (Repair, error) {
 	return nil, fmt.Errorf("unknown repair %q: want joint or alternating", name)
 }
 
+// Wanted is false for the method "none": the isolated samples are listed, and
+// M_s stays the undefended baseline.
+func Wanted(r recipe.Repair) bool { return r.Method != "none" }
+
 // Epochs is the number of epochs of a repair.
 func Epochs(r recipe.Repair) int { return r.Epochs + r.FinetuneEpochs }
 
