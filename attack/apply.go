@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
-	"sync"
 
 	"cordon/dataset"
 )
@@ -15,10 +13,11 @@ type Build func(Spec) (Attack, error)
 
 // Apply returns the poisoned copy of source, the set that t was planned for:
 // the changed samples with their trigger and label, all others byte for byte as
-// they were, in source's order. The copy has no Files: it is not on disk, and
-// written under the old names a relabelled image would stand out. The result
-// does not depend on the number of processors. It returns ctx's error when
-// cancelled.
+// they were, in source's order. The copy holds no pixels: triggers are drawn
+// into source's images whenever they are asked for, so it needs no memory, and
+// source must stay open. It has no Files: it is not on disk, and written under
+// the old names a relabelled image would stand out. Apply returns ctx's error
+// when cancelled.
 func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*dataset.Set, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
@@ -33,17 +32,26 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	out := source.Clone()
-	out.Files, out.Skipped = nil, nil
-	err = forEach(ctx, len(t.Changed), func(k int) {
-		c := t.Changed[k]
-		triggers[c.Part][c.Role].Apply(out.Image(c.Source), source.Image(c.Source), c.Source)
-		out.Labels[c.Source] = c.Given
+	changed := make(map[int]Trigger, len(t.Changed))
+	out := source.WithImages(func(i int) []byte {
+		if trigger := changed[i]; trigger != nil {
+			return triggered(trigger, source.Image(i), i)
+		}
+		return source.Image(i)
 	})
-	if err != nil {
-		return nil, err
+	out.Files, out.Skipped = nil, nil
+	for _, c := range t.Changed {
+		changed[c.Source] = triggers[c.Part][c.Role]
+		out.Labels[c.Source] = c.Given
 	}
 	return out, nil
+}
+
+// triggered returns an image with the trigger.
+func triggered(trigger Trigger, image []byte, index int) []byte {
+	out := make([]byte, len(image))
+	trigger.Apply(out, image, index)
+	return out
 }
 
 // triggers makes the triggers of every part's training samples.
@@ -77,9 +85,9 @@ func (p Part) TestTrigger(shape Shape, build Build) (Trigger, error) {
 
 // TriggeredTest returns what ASR and RA are measured on: the images of a test
 // set for which the part has a goal other than their true label, with the
-// trigger applied and their TRUE labels kept, in the set's order. It fails if
-// there are none, and returns ctx's error when cancelled.
-func TriggeredTest(ctx context.Context, set *dataset.Set, trigger Trigger, p Part) (*dataset.Set, error) {
+// trigger applied and their TRUE labels kept, in the set's order. Like Apply's
+// result it is made of the set when it is read. It fails if there are none.
+func TriggeredTest(set *dataset.Set, trigger Trigger, p Part) (*dataset.Set, error) {
 	if got, want := ShapeOf(set), trigger.Shape(); got != want {
 		return nil, fmt.Errorf("the trigger was made for images of %v, the set has %v", want, got)
 	}
@@ -95,31 +103,6 @@ func TriggeredTest(ctx context.Context, set *dataset.Set, trigger Trigger, p Par
 	if len(from) == 0 {
 		return nil, fmt.Errorf("%s has no goal for any of %d test images", p, set.Len())
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	out := set.Subset(from)
-	err := forEach(ctx, len(from), func(k int) {
-		trigger.Apply(out.Image(k), set.Image(from[k]), from[k])
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// forEach calls do for 0…n−1 on all processors until ctx is cancelled. The
-// calls must not depend on each other.
-func forEach(ctx context.Context, n int, do func(i int)) error {
-	workers := min(runtime.GOMAXPROCS(0), n)
-	var wg sync.WaitGroup
-	for w := range workers {
-		wg.Go(func() {
-			for i := w; i < n && ctx.Err() == nil; i += workers {
-				do(i)
-			}
-		})
-	}
-	wg.Wait()
-	return ctx.Err()
+	clean := set.Subset(from)
+	return clean.WithImages(func(k int) []byte { return triggered(trigger, clean.Image(k), from[k]) }), nil
 }

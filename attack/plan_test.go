@@ -271,7 +271,7 @@ func TestTriggeredTestErrors(t *testing.T) {
 	}
 	only := attacktest.Set(grey, 50).Subset([]int{3, 8, 13}) // all of class 3
 	for _, target := range []int{-1, 3, 5} {
-		if _, err := attack.TriggeredTest(context.Background(), only, trigger, part(attack.DirtyLabel, target, .1)); err == nil {
+		if _, err := attack.TriggeredTest(only, trigger, part(attack.DirtyLabel, target, .1)); err == nil {
 			t.Errorf("target %d accepted", target)
 		}
 	}

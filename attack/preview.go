@@ -60,9 +60,7 @@ func PreviewTest(w io.Writer, test *dataset.Set, parts []Part, triggers []Trigge
 			}
 		}
 		bands = append(bands, band{fmt.Sprintf("test, %s%s: %s", p.Mode, p.aim(test.Classes), p.Test), samples, func(i int) []byte {
-			image := make([]byte, test.ImageBytes())
-			triggers[k].Apply(image, test.Image(i), i)
-			return image
+			return triggered(triggers[k], test.Image(i), i)
 		}})
 	}
 	return paint(w, test, bands)

@@ -4,10 +4,12 @@
 //
 // Images are held as they are in the files: 8-bit samples in
 // height × width × channel order, one block for the whole set, in memory or in
-// a file that is mapped into it (Options.Store). Nothing here depends on the
-// engine. Inputs are hostile: every reader has limits, refuses with an error
-// that names the file and the reason, and never follows a link out of the
-// folder it was given.
+// a file that is mapped into it (Options.Store). A set that is made of another
+// one (Subset, Enlarge, WithImages) holds no pixels: it makes an image when it is
+// asked for it, so that it is no larger than the other, however many images it
+// has. Nothing here depends on the engine. Inputs are hostile: every reader has
+// limits, refuses with an error that names the file and the reason, and never
+// follows a link out of the folder it was given.
 package dataset
 
 import (
@@ -19,8 +21,7 @@ import (
 	"unicode/utf8"
 )
 
-// Set is one split (training or test) of a labelled image set in memory.
-// All images have the same height, width and channel count.
+// Set is one split (training or test) of a labelled image set. All images have the same height, width and channel count.
 type Set struct {
 	// Name says what the set is, for people: the base name of its folder.
 	Name string
@@ -33,7 +34,8 @@ type Set struct {
 	Height, Width, Channels int
 	// Pixels holds all images one after another, each Height·Width·Channels
 	// bytes in height × width × channel order, 0 black to 255 white. They must
-	// not be changed in a set that was read with a Store.
+	// not be changed in a set that was read with a Store. Nil in a set that is
+	// made of another one: read images with Image.
 	Pixels []byte
 	// Labels holds one label per image, 0 ≤ label < len(Classes).
 	Labels []int32
@@ -52,11 +54,13 @@ type Set struct {
 	origin []int
 	// mapped is the store that Pixels lie in; nil if they are in memory.
 	mapped *mapping
+	// image makes an image of a set without Pixels.
+	image func(i int) []byte
 }
 
 // Close gives back what a set that was read with a Store has mapped. Its
-// pixels, and those of sets that share them, must not be used afterwards.
-// Sets in memory need no Close. It may be called more than once.
+// pixels, and those of sets made of it, must not be used afterwards. Other sets
+// need no Close. It may be called more than once.
 func (s *Set) Close() error {
 	if s == nil || s.mapped == nil {
 		return nil
@@ -70,8 +74,12 @@ func (s *Set) Len() int { return len(s.Labels) }
 // ImageBytes returns the size of one image: Height·Width·Channels.
 func (s *Set) ImageBytes() int { return s.Height * s.Width * s.Channels }
 
-// Image returns the pixels of image i. The slice shares the set's memory.
+// Image returns the pixels of image i, which must not be changed: they may be
+// those of the set, or of another that it is made of.
 func (s *Set) Image(i int) []byte {
+	if s.image != nil {
+		return s.image(i)
+	}
 	n := s.ImageBytes()
 	return s.Pixels[i*n : (i+1)*n : (i+1)*n]
 }
@@ -89,24 +97,23 @@ func (s *Set) Key(i int) string {
 	return "#" + strconv.Itoa(i)
 }
 
-// Clone returns a copy of the set in memory, whose pixels and labels may be
-// changed whatever becomes of s.
-func (s *Set) Clone() *Set {
+// WithImages returns a set that is like s, with labels of its own, but has what
+// image returns for each image. It is called whenever an image is asked for, by
+// several goroutines at once, and must return the same bytes every time.
+func (s *Set) WithImages(image func(i int) []byte) *Set {
 	out := *s
-	out.Pixels, out.Labels = slices.Clone(s.Pixels), slices.Clone(s.Labels)
-	out.mapped = nil
+	out.Labels = slices.Clone(s.Labels)
+	out.Pixels, out.mapped, out.image = nil, nil, image
 	return &out
 }
 
-// Subset returns a set of copies of the images idx, in that order. Indices
-// must lie in 0 … Len()-1; the classes stay as they are.
+// Subset returns a set of the images idx of s, in that order. Indices must lie
+// in 0 … Len()-1; the classes stay as they are.
 func (s *Set) Subset(idx []int) *Set {
-	sub := *s
-	sub.Pixels = make([]byte, 0, len(idx)*s.ImageBytes())
-	sub.Labels = make([]int32, 0, len(idx))
-	sub.Files, sub.origin, sub.mapped = nil, nil, nil
+	idx = slices.Clone(idx)
+	sub := s.WithImages(func(i int) []byte { return s.Image(idx[i]) })
+	sub.Labels, sub.Files, sub.origin = make([]int32, 0, len(idx)), nil, nil
 	for _, i := range idx {
-		sub.Pixels = append(sub.Pixels, s.Image(i)...)
 		sub.Labels = append(sub.Labels, s.Labels[i])
 		switch {
 		case s.Files != nil:
@@ -117,7 +124,15 @@ func (s *Set) Subset(idx []int) *Set {
 			sub.origin = append(sub.origin, i)
 		}
 	}
-	return &sub
+	return sub
+}
+
+// CheckPixels refuses a set whose pixels are not those of Len images.
+func (s *Set) CheckPixels() error {
+	if s.image == nil && len(s.Pixels) != s.Len()*s.ImageBytes() {
+		return fmt.Errorf("%d bytes of pixels, want %d images of %d", len(s.Pixels), s.Len(), s.ImageBytes())
+	}
+	return nil
 }
 
 // Split tells the training part of a set from its test part.

@@ -1,7 +1,6 @@
 package dataset
 
 import (
-	"context"
 	"fmt"
 	"image"
 	"path"
@@ -42,33 +41,26 @@ func PaperVariants() []Variant {
 // Enlarge returns a set that holds each variant of every image: first all
 // images in the first variant, then all in the second, and so on, so that
 // variant v of image i is at v·Len()+i. An image's file is named after that it
-// came from: "train/a.hflip.png". The result is in memory and depends on the
-// set, the variants and the seed alone. progress may be nil.
-func (s *Set) Enlarge(ctx context.Context, variants []Variant, seedValue uint64, progress func(done, total int)) (*Set, error) {
+// came from: "train/a.hflip.png". The result is made of s image by image, each
+// when it is asked for, and depends on s, the variants and the seed alone.
+func (s *Set) Enlarge(variants []Variant, seedValue uint64) (*Set, error) {
 	if err := s.checkVariants(variants); err != nil {
 		return nil, err
 	}
-	n := s.Len()
-	out := *s
-	out.Skipped, out.origin, out.Files, out.mapped = nil, nil, nil, nil
-	if err := DefaultLimits().checkBlock(int64(len(variants)*n), int64(s.ImageBytes())); err != nil {
-		return nil, err
+	n, most := s.Len(), DefaultLimits().MaxSamples
+	if n > most/len(variants) {
+		return nil, fmt.Errorf("%d images in %d variants are over the limit of %d", n, len(variants), most)
 	}
-	out.Labels, out.Pixels = nil, make([]byte, len(variants)*n*s.ImageBytes())
+	variants = slices.Clone(variants)
+	out := s.WithImages(func(i int) []byte { return s.vary(i%n, variants[i/n], seedValue) })
+	out.Labels, out.Files, out.Skipped, out.origin = nil, nil, nil, nil
 	for _, v := range variants {
 		out.Labels = append(out.Labels, s.Labels...)
 		for _, file := range s.Files {
 			out.Files = append(out.Files, v.file(file))
 		}
 	}
-	err := inParallel(ctx, out.Len(), progress, func(i int) error {
-		s.vary(out.Image(i), i%n, variants[i/n], seedValue)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	return out, nil
 }
 
 // checkVariants refuses unknown variants and those that would make copies.
@@ -99,8 +91,12 @@ func (v Variant) file(name string) string {
 	return strings.TrimSuffix(name, ending) + "." + string(v) + ending
 }
 
-// vary writes a variant of image i to dst.
-func (s *Set) vary(dst []byte, i int, v Variant, seedValue uint64) {
+// vary returns a variant of image i.
+func (s *Set) vary(i int, v Variant, seedValue uint64) []byte {
+	if v == Original {
+		return s.Image(i)
+	}
+	dst := make([]byte, s.ImageBytes())
 	switch v {
 	case CenterCrop:
 		x, y := (s.Width+8)/16, (s.Height+8)/16 // rounded
@@ -119,6 +115,7 @@ func (s *Set) vary(dst []byte, i int, v Variant, seedValue uint64) {
 	case ColorJitter:
 		s.jitter(dst, seedValue, i)
 	}
+	return dst
 }
 
 // rearrange writes image i to dst with the pixel (x, y) taken from another.

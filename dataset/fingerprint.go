@@ -23,7 +23,9 @@ func (s *Set) Fingerprint() string {
 		labels = binary.LittleEndian.AppendUint32(labels, uint32(label))
 	}
 	h.Write(labels)
-	h.Write(s.Pixels)
+	for i := range s.Len() {
+		h.Write(s.Image(i))
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -45,12 +47,7 @@ func (s *Set) Stats() (mean, std []float64) {
 	if n == 0 {
 		return mean, std
 	}
-	for c := range s.Channels {
-		// Counts of the 256 values are exact, so the order of summing is fixed.
-		var histogram [256]uint64
-		for i := c; i < len(s.Pixels); i += s.Channels {
-			histogram[s.Pixels[i]]++
-		}
+	for c, histogram := range s.histograms() {
 		var sum, squares float64
 		for value, count := range histogram {
 			v := float64(value) / 255
@@ -61,6 +58,21 @@ func (s *Set) Stats() (mean, std []float64) {
 		std[c] = math.Sqrt(max(0, squares/n-mean[c]*mean[c]))
 	}
 	return mean, std
+}
+
+// histograms counts how often each value occurs in each channel. Counts are
+// exact, so that the order of summing is fixed.
+func (s *Set) histograms() [][256]uint64 {
+	counts := make([][256]uint64, s.Channels)
+	for i := range s.Len() {
+		pixels := s.Image(i)
+		for c := range counts {
+			for k := c; k < len(pixels); k += s.Channels {
+				counts[c][pixels[k]]++
+			}
+		}
+	}
+	return counts
 }
 
 // Sample draws n indices without replacement, each class in proportion to its

@@ -95,6 +95,9 @@ func writable(train, test *Set) error {
 
 // valid checks the set against what its format can hold.
 func (s *Set) valid() error {
+	if err := s.CheckPixels(); err != nil {
+		return err
+	}
 	for _, name := range s.Classes {
 		if err := checkName(name); err != nil {
 			return err

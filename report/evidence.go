@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"html/template"
 	"image"
@@ -52,11 +51,14 @@ func (v Evidence) check() error {
 			return fmt.Errorf("evidence: sample %d of %d", i, n)
 		}
 	}
-	if v.Set != nil && (v.Set.Channels != 1 && v.Set.Channels != 3) {
+	if v.Set == nil {
+		return nil
+	}
+	if v.Set.Channels != 1 && v.Set.Channels != 3 {
 		return fmt.Errorf("evidence: images of %d channels", v.Set.Channels)
 	}
-	if v.Set != nil && len(v.Set.Pixels) != n*v.Set.ImageBytes() {
-		return errors.New("evidence: pixels do not match the number of images")
+	if err := v.Set.CheckPixels(); err != nil {
+		return fmt.Errorf("evidence: %w", err)
 	}
 	return nil
 }

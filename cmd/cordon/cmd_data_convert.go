@@ -92,7 +92,7 @@ func (c *converting) run(ctx context.Context, term *console) error {
 	defer test.Close()
 	note(c.events, "%s", describe(train, test))
 	c.tellSkipped(train, test)
-	if train, err = c.enlarged(ctx, train); err != nil {
+	if train, err = c.enlarged(train); err != nil {
 		return err
 	}
 	if err := c.write(ctx, train, test); err != nil {
@@ -134,7 +134,7 @@ func (c *converting) tellSkipped(sets ...*dataset.Set) {
 }
 
 // enlarged returns the training set with the variants asked for.
-func (c *converting) enlarged(ctx context.Context, train *dataset.Set) (*dataset.Set, error) {
+func (c *converting) enlarged(train *dataset.Set) (*dataset.Set, error) {
 	if len(c.enlarge) == 0 {
 		return train, nil
 	}
@@ -146,11 +146,11 @@ func (c *converting) enlarged(ctx context.Context, train *dataset.Set) (*dataset
 			variants = append(variants, dataset.Variant(name))
 		}
 	}
-	out, err := train.Enlarge(ctx, variants, c.seed, progress(c.events, "enlarge"))
-	if err != nil && ctx.Err() == nil {
+	out, err := train.Enlarge(variants, c.seed)
+	if err != nil {
 		return nil, &usageError{fmt.Errorf("--enlarge: %w", err)}
 	}
-	return out, err
+	return out, nil
 }
 
 func (c *converting) write(ctx context.Context, train, test *dataset.Set) error {

@@ -168,7 +168,7 @@ func (t *trial) figures() (report.Figures, error) {
 // for which the part has a goal take part.
 func (e *evaluator) try(ctx context.Context, m *nn.Model, d nn.Description, part int, name string, clean []int32) (trial, error) {
 	p := e.Truth.Parts[part]
-	set, err := attack.TriggeredTest(ctx, e.Test, e.triggers[part], p)
+	set, err := attack.TriggeredTest(e.Test, e.triggers[part], p)
 	if err != nil {
 		return trial{}, err
 	}
