@@ -28,6 +28,7 @@ const (
 // inspecting is one call of cordon data inspect.
 type inspecting struct {
 	data    string
+	store   string
 	size    int
 	json    bool
 	skipBad bool
@@ -58,12 +59,16 @@ accepts them.
 	}
 	f := cmd.Flags()
 	f.IntVar(&i.size, "size", inspectSize, "read image files at `N` × N pixels")
+	addStore(cmd, &i.store)
 	f.BoolVar(&i.json, "json", false, "print one JSON object")
 	f.BoolVar(&i.skipBad, "skip-bad", false, "exit with 0 although image files cannot be read")
 	return cmd
 }
 
 func (i *inspecting) run(cmd *cobra.Command) error {
+	if err := checkStore(i.data, i.store); err != nil {
+		return err
+	}
 	events := event.NewTerminal(cmd.ErrOrStderr())
 	report, err := i.inspect(cmd.Context(), events)
 	if err != nil {
@@ -88,7 +93,7 @@ func (i *inspecting) run(cmd *cobra.Command) error {
 // inspect reads the set; only image files are resized, so that nothing else
 // depends on a size.
 func (i *inspecting) inspect(ctx context.Context, events event.Sink) (*inspect.Report, error) {
-	opt := dataset.Options{SkipBad: true}
+	opt := dataset.Options{SkipBad: true, Store: i.store}
 	train, test, err := readData(ctx, i.data, opt, events)
 	if errors.Is(err, dataset.ErrNeedsSize) {
 		opt.Size = i.size
@@ -97,6 +102,8 @@ func (i *inspecting) inspect(ctx context.Context, events event.Sink) (*inspect.R
 	if err != nil {
 		return nil, err
 	}
+	defer train.Close()
+	defer test.Close()
 	opt.Progress = reading(events)
 	first, err := i.part(ctx, train, opt)
 	if err != nil {

@@ -48,6 +48,7 @@ func (d *diagnosis) add(c check) {
 // doctoring is one call of cordon doctor.
 type doctoring struct {
 	data   string
+	store  string
 	json   bool
 	engine engineFlags
 	recipe recipeFlags
@@ -75,6 +76,7 @@ needed is missing.
 	}
 	d.recipe.add(cmd)
 	d.engine.add(cmd)
+	addStore(cmd, &d.store)
 	cmd.Flags().BoolVar(&d.json, "json", false, "print one JSON object")
 	return cmd
 }
@@ -85,6 +87,9 @@ func (d *doctoring) run(cmd *cobra.Command) error {
 		return err
 	}
 	if err := d.engine.check(); err != nil {
+		return err
+	}
+	if err := checkStore(d.data, d.store); err != nil {
 		return err
 	}
 	found := &diagnosis{Version: doctorVersion, OK: true}
@@ -244,10 +249,12 @@ func judgeProducts(blas, conv float64) check {
 // duration estimates how long cordon clean takes on the data.
 func (d *doctoring) duration(cmd *cobra.Command, r cordon.Recipe) (check, error) {
 	events := event.NewTerminal(cmd.ErrOrStderr())
-	train, test, err := readData(cmd.Context(), d.data, dataset.Options{Size: r.Data.Size}, events)
+	train, test, err := readData(cmd.Context(), d.data, dataset.Options{Size: r.Data.Size, Store: d.store}, events)
 	if err != nil {
 		return check{}, err
 	}
+	defer train.Close()
+	defer test.Close()
 	left, err := estimate(cmd.Context(), d.engine, r, train, test)
 	if err != nil {
 		return check{}, err

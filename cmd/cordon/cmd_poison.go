@@ -29,6 +29,7 @@ type poisoning struct {
 	part           partFlags
 	seed           uint64
 	size           int
+	store          string
 	truth, preview string
 	json           bool
 	events         event.Sink
@@ -98,6 +99,7 @@ docs/formats.md and recipes/poison.
 	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
+	addStore(cmd, &p.store)
 	addJSON(cmd, &p.json)
 	return cmd
 }
@@ -179,10 +181,12 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err := p.checkPaths(); err != nil {
 		return err
 	}
-	clean, test, err := readData(ctx, p.data, dataset.Options{Size: p.size}, p.events)
+	clean, test, err := readData(ctx, p.data, dataset.Options{Size: p.size, Store: p.store}, p.events)
 	if err != nil {
 		return err
 	}
+	defer clean.Close()
+	defer test.Close()
 	note(p.events, "%s", describe(clean, test))
 	parts, err := recipe.For(clean.Classes)
 	if err != nil {
@@ -225,7 +229,7 @@ func (p *poisoning) checkPaths() error {
 	if p.out != "" && (within(p.out, p.truth) || within(p.out, p.preview)) {
 		return usagef("the truth must not lie inside the data set %s", p.out)
 	}
-	return nil
+	return checkStore(p.data, p.store)
 }
 
 // within tells whether path is dir or lies in it. Links are followed as far as

@@ -61,9 +61,10 @@ func isImage(path string) bool {
 	return slices.Contains(dataset.Extensions(), strings.ToLower(filepath.Ext(path)))
 }
 
-// checkStore refuses a store in the source, which stays as it is.
+// checkStore refuses a store in the source, which stays as it is. Either may be
+// empty.
 func checkStore(data, store string) error {
-	if store != "" && within(data, store) {
+	if data != "" && store != "" && within(data, store) {
 		return usagef("the store %s lies inside the source %s, which stays as it is", store, data)
 	}
 	return nil
