@@ -1,7 +1,8 @@
-package dataset
+package dataset_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,21 +15,46 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cordon/attack"
+	"cordon/dataset"
 	"cordon/internal/seed"
 )
 
-// The set of TestStoreBoundsMemory: 384 MiB of pixels, read by a process that
+// The set of TestStoreBoundsMemory: 384 MiB of pixels, used by a process that
 // may have 96 MiB of memory of its own.
 const (
 	memorySide   = 512
 	memoryImages = 512
 	memoryPixels = memoryImages * memorySide * memorySide * 3
 	memoryLimit  = 96 << 20
-	memoryChild  = "CORDON_MEMORY_CHILD" // set in that process: "memory" or the store
+	memoryTask   = "CORDON_MEMORY_TASK"  // set in that process
+	memoryStore  = "CORDON_MEMORY_STORE" // there too; empty for no store and no limit
 )
 
-// TestStoreBoundsMemory reads a set four times as large as the memory that the
-// process may take (RLIMIT_DATA: what is not backed by a file).
+// memoryTasks are what that process does with the set before it reads it
+// through. The sets they make have at least as many pixels.
+var memoryTasks = map[string]func(*dataset.Set) (*dataset.Set, error){
+	"read": func(set *dataset.Set) (*dataset.Set, error) { return set, nil },
+	"poison": func(set *dataset.Set) (*dataset.Set, error) {
+		build := func(attack.Spec) (attack.Attack, error) { return attack.DefaultBadNets(), nil }
+		truth, err := attack.Plan(set, 0, []attack.Part{attack.PartOf(attack.DefaultBadNets(), 3, .5)})
+		if err != nil {
+			return nil, err
+		}
+		return truth.Apply(context.Background(), set, build)
+	},
+	"enlarge and sample": func(set *dataset.Set) (*dataset.Set, error) {
+		large, err := set.Enlarge([]dataset.Variant{dataset.Original, dataset.HFlip, dataset.VFlip}, 0)
+		if err != nil {
+			return nil, err
+		}
+		return large.Subset(large.Sample(memoryImages, 0)), nil
+	},
+}
+
+// TestStoreBoundsMemory reads, poisons, enlarges and samples a set four times as
+// large as the memory that the process may take (RLIMIT_DATA: what is not backed
+// by a file).
 func TestStoreBoundsMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("writes 400 MB")
@@ -37,72 +63,90 @@ func TestStoreBoundsMemory(t *testing.T) {
 		t.Skip("no /proc here")
 	}
 	dir, store := manyImages(t), t.TempDir()
-	for _, round := range []string{"written", "found again"} {
-		out, err := child(t, dir, store)
+	for _, task := range []string{"read", "read", "poison", "enlarge and sample"} {
+		out, err := child(t, dir, task, store)
 		if err != nil {
-			t.Fatalf("store %s: %v\n%s", round, err, out)
+			t.Fatalf("%s: %v\n%s", task, err, out)
 		}
-		t.Logf("store %s: %s", round, out)
+		t.Logf("%s: %s", task, out)
 	}
 	// The other way round, without the limit: Go does not survive it in good order.
-	if out, err := child(t, dir, "memory"); err == nil || !strings.Contains(out, "anonymous memory are over") {
+	if out, err := child(t, dir, "read", ""); err == nil || !strings.Contains(out, "anonymous memory are over") {
 		t.Errorf("without a store it takes no more, so the test shows nothing: %v\n%s", err, out)
 	}
 }
 
 // manyImages makes a folder of images that share few files.
 func manyImages(t *testing.T) string {
-	files := map[string][]byte{}
-	for i := range 4 {
-		files[fmt.Sprintf("c%d/0.ppm", i)] = ppmOf(memorySide, memorySide, fmt.Sprintf("P6 %d %d 255 ", memorySide, memorySide))
+	dir := t.TempDir()
+	image := fmt.Appendf(nil, "P6 %d %d 255 ", memorySide, memorySide)
+	for k := range memorySide * memorySide * 3 {
+		image = append(image, byte(k))
 	}
-	dir := tree(t, files)
-	for i := 4; i < memoryImages; i++ {
+	for i := range memoryImages {
 		folder := filepath.Join(dir, fmt.Sprintf("c%d", i%4))
-		if err := os.Link(filepath.Join(folder, "0.ppm"), filepath.Join(folder, fmt.Sprintf("%d.ppm", i))); err != nil {
+		first, name := filepath.Join(folder, "0.ppm"), filepath.Join(folder, fmt.Sprintf("%d.ppm", i/4))
+		var err error
+		if i < 4 {
+			err = os.Mkdir(folder, 0o755)
+		}
+		switch {
+		case err != nil:
+		case i < 4:
+			err = os.WriteFile(first, image, 0o644)
+		default:
+			err = os.Link(first, name)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	return dir
 }
 
-func child(t *testing.T, dir, where string) (string, error) {
+func child(t *testing.T, dir, task, store string) (string, error) {
 	cmd := exec.Command(os.Args[0], "-test.run", "^TestMemoryChild$", dir)
-	cmd.Env = append(os.Environ(), memoryChild+"="+where)
+	cmd.Env = append(os.Environ(), memoryTask+"="+task, memoryStore+"="+store)
 	out, err := cmd.CombinedOutput()
 	return string(bytes.TrimSpace(out)), err
 }
 
-// TestMemoryChild reads a set through as training does, and says how much
-// memory that took. It runs in a process of its own.
+// TestMemoryChild does a task with a set, reads the result through as training
+// does, and says how much memory that took. It runs in a process of its own.
 func TestMemoryChild(t *testing.T) {
-	where := os.Getenv(memoryChild)
-	if where == "" {
+	task, store := memoryTasks[os.Getenv(memoryTask)], os.Getenv(memoryStore)
+	if task == nil {
 		t.Skip("runs in a process of TestStoreBoundsMemory")
 	}
-	opt := Options{Size: memorySide}
-	if where != "memory" {
-		opt.Store = where
+	if store != "" {
 		limitMemory(t)
 	}
 	stop, peak := make(chan struct{}), make(chan [3]int64)
 	go watch(stop, peak)
 	began := time.Now()
-	set := openStored(t, os.Args[len(os.Args)-1], opt)
+	source, err := dataset.Open(t.Context(), os.Args[len(os.Args)-1], dataset.Train, dataset.Options{Size: memorySide, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
 	opened := time.Since(began)
-	if len(set.Pixels) != memoryPixels {
-		t.Fatalf("%d bytes of pixels", len(set.Pixels))
+	set, err := task(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := set.Len() * set.ImageBytes(); n < memoryPixels {
+		t.Fatalf("%d bytes of pixels", n)
 	}
 	set.Fingerprint()
 	set.Stats()
 	batch := make([]byte, 32*set.ImageBytes())
-	order := seed.Stream(0, "test/memory").Perm(set.Len())
-	for at, i := range order {
+	for at, i := range seed.Stream(0, "test/memory").Perm(set.Len()) {
 		copy(batch[at%32*set.ImageBytes():], set.Image(i))
 	}
 	close(stop)
 	most := <-peak
-	fmt.Printf("opened in %.1f s; at most %d MiB anonymous, %d MiB of files, %d MiB data\n", opened.Seconds(), most[0]>>20, most[1]>>20, most[2]>>20)
+	fmt.Printf("opened in %.1f s, all in %.1f s; at most %d MiB anonymous, %d MiB of files, %d MiB data\n",
+		opened.Seconds(), time.Since(began).Seconds(), most[0]>>20, most[1]>>20, most[2]>>20)
 	if most[0] > memoryLimit {
 		t.Errorf("%d bytes of anonymous memory are over %d", most[0], memoryLimit)
 	}
