@@ -62,8 +62,18 @@ func BenchmarkPartial(b *testing.B) {
 
 // BenchmarkBatch times the data path alone: samples by index, normalised.
 func BenchmarkBatch(b *testing.B) {
-	e := torchtest.OpenThreads(b, *benchThreads)
-	in, order := benchInput(*benchBatch, *benchSize), All(*benchBatch)
+	timeBatches(b, benchInput(*benchBatch, *benchSize))
+}
+
+// BenchmarkBatchOfSample does so with a sample of a set.
+func BenchmarkBatchOfSample(b *testing.B) {
+	in := benchInput(*benchBatch, *benchSize)
+	in.Set = in.Set.Subset(All(*benchBatch))
+	timeBatches(b, in)
+}
+
+func timeBatches(b *testing.B, in Input) {
+	e, order := torchtest.OpenThreads(b, *benchThreads), All(in.Set.Len())
 	err := e.Do(context.Background(), func() error {
 		return timed(b, func(steps int) error {
 			for range steps {
