@@ -109,7 +109,10 @@ func (p *page) TotalSeconds() Number {
 // PeakMiB is the largest resident memory.
 func (p *page) PeakMiB() int64 { return p.Machine.PeakResident >> 20 }
 
-// ClassName is the class that poison aims at.
+// Target is what the poison aims at.
+func (p *page) Target() string { return printable(p.target()) }
+
+// ClassName is the class that a part of it aims at.
 func (p *page) ClassName(target int) string { return printable(p.className(target)) }
 
 // RankedBy says in words what the isolation order is.

@@ -160,7 +160,7 @@ type Figures struct {
 // isolated.
 type Truth struct {
 	Attack     string `json:"attack"`      // for people, such as "BadNets, dirty-label"
-	Target     int    `json:"target"`      // label; -1 where there are several
+	Target     int    `json:"target"`      // label; -1 where there are several or none
 	Poisoned   int    `json:"poisoned"`    // poisoned samples among those used
 	PoisonRate Number `json:"poison_rate"` // Poisoned ÷ training samples used
 	// Covers counts the samples with the trigger and their true label. They do

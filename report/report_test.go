@@ -189,6 +189,23 @@ func TestGoldenTable(t *testing.T) {
 
 // Whatever the names are, lines keep to 80 columns and hold nothing that a
 // terminal would obey.
+func TestTarget(t *testing.T) {
+	r, _ := synthetic()
+	for _, c := range []struct {
+		target int
+		parts  []Part
+		want   string
+	}{
+		{3, nil, "3"}, {3, []Part{{Target: 3, Covers: 5}}, "3"},
+		{-1, nil, "none"}, {-1, []Part{{Target: -1, Covers: 5}}, "none"},
+		{-1, []Part{{Target: 3}, {Target: -1}}, "several"}, {-1, []Part{{Target: -1}, {Target: -1}}, "none"},
+	} {
+		if r.Truth.Target, r.Truth.Parts = c.target, c.parts; r.target() != c.want {
+			t.Errorf("target %d of parts %+v is %q, want %q", c.target, c.parts, r.target(), c.want)
+		}
+	}
+}
+
 func TestTableIsTame(t *testing.T) {
 	evil := "\x1b[31m\u202e\n\xff" + strings.Repeat("wide ", 40)
 	r, _ := withParts(synthetic())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -39,7 +40,7 @@ func writeHead(b *bytes.Buffer, r *Report) {
 	if t := r.Truth; t != nil {
 		fmt.Fprintf(b, "%-10s%s\n", "attack", clip(t.Attack, columns-10))
 		fmt.Fprintf(b, "%-10s%s poisoned (%s), target %s\n", "",
-			grouped(int64(t.Poisoned)), t.PoisonRate.percent(), clip(r.className(t.Target), 24))
+			grouped(int64(t.Poisoned)), t.PoisonRate.percent(), clip(r.target(), 24))
 	}
 }
 
@@ -49,10 +50,20 @@ func isolatedText(r *Report) string {
 		r.Isolation.Rate.percent(), grouped(int64(r.Isolation.Count)))
 }
 
-// className is the name of the class that poison aims at.
+// target says what the poisoning aims at: "several" if it has several parts and
+// any of them has a target.
+func (r *Report) target() string {
+	if len(r.Truth.Parts) > 1 && slices.ContainsFunc(r.Truth.Parts, func(p Part) bool { return p.Target >= 0 }) {
+		return "several"
+	}
+	return r.className(r.Truth.Target)
+}
+
+// className is the name of the class that a part aims at; label noise and
+// all-to-all have none.
 func (r *Report) className(target int) string {
 	if target < 0 || target >= len(r.Data.Classes) {
-		return "several"
+		return "none"
 	}
 	return r.Data.Classes[target]
 }
