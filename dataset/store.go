@@ -77,7 +77,8 @@ func (l *listing) stored(ctx context.Context, set *Set, opt Options) error {
 }
 
 // storeKey hashes what the pixels depend on: the files' names and identities,
-// the boxes and the options, and the decoders, which are Go's.
+// the boxes and the options, and the decoders, which are Go's. Whether bad images
+// are skipped is not part of it: without any the pixels are the same.
 func (l *listing) storeKey(ctx context.Context, opt Options) (string, error) {
 	identities := make([]string, len(l.files))
 	err := inParallel(ctx, len(l.files), nil, func(i int) error {
@@ -93,7 +94,7 @@ func (l *listing) storeKey(ctx context.Context, opt Options) (string, error) {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %s %d %t %v\n", storeVersion, runtime.Version(), opt.Size, opt.SkipBad, opt.Limits)
+	fmt.Fprintf(h, "%d %s %d %v\n", storeVersion, runtime.Version(), opt.Size, opt.Limits)
 	for i, file := range l.files {
 		fmt.Fprintf(h, "%q %q", file, identities[i])
 		if l.boxes != nil {
@@ -183,7 +184,8 @@ func (m storeMetadata) encode() ([]byte, error) {
 }
 
 // openStore checks a store against what is wanted of it, maps its pixels into
-// the set and drops the images that it leaves out.
+// the set and drops the images that it leaves out, which is an error unless bad
+// images are skipped.
 func (l *listing) openStore(set *Set, path string, want storeMetadata) error {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -198,6 +200,9 @@ func (l *listing) openStore(set *Set, path string, want storeMetadata) error {
 	if err != nil {
 		return err
 	}
+	if len(meta.Bad) > 0 && !l.skipBad {
+		return l.fault(meta.Bad[0])
+	}
 	if set.mapped, err = newMapping(f, meta.Images*meta.ImageBytes); err != nil {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
@@ -210,9 +215,13 @@ func (l *listing) openStore(set *Set, path string, want storeMetadata) error {
 func (l *listing) faults(m storeMetadata) []*FormatError {
 	faults := make([]*FormatError, len(l.files))
 	for _, bad := range m.Bad {
-		faults[bad.Index] = &FormatError{Path: filepath.Join(l.dir, l.files[bad.Index]), Offset: bad.Offset, Reason: bad.Reason}
+		faults[bad.Index] = l.fault(bad)
 	}
 	return faults
+}
+
+func (l *listing) fault(bad storeBad) *FormatError {
+	return &FormatError{Path: filepath.Join(l.dir, l.files[bad.Index]), Offset: bad.Offset, Reason: bad.Reason}
 }
 
 // readMetadata reads and checks the end of a store.

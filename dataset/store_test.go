@@ -119,6 +119,7 @@ func TestStoreSkipsBad(t *testing.T) {
 	if _, err := Open(context.Background(), dir, Train, Options{Size: 8, Store: store}); err == nil || len(stores(t, store)) != 0 {
 		t.Errorf("without SkipBad: error %v, store %v", err, stores(t, store))
 	}
+	_, wantErr := Open(context.Background(), dir, Train, Options{Size: 8})
 	want := openStored(t, dir, Options{Size: 8, SkipBad: true})
 	for range 2 {
 		set := openStored(t, dir, Options{Size: 8, SkipBad: true, Store: store})
@@ -130,6 +131,22 @@ func TestStoreSkipsBad(t *testing.T) {
 				t.Errorf("skipped %v, want %v", &set.Skipped[i], &want.Skipped[i])
 			}
 		}
+	}
+	// A store that leaves images out is no way around them.
+	_, err := Open(context.Background(), dir, Train, Options{Size: 8, Store: store})
+	if err == nil || err.Error() != wantErr.Error() || len(stores(t, store)) != 1 {
+		t.Errorf("found again without SkipBad: %v, want %v", err, wantErr)
+	}
+}
+
+// What is skipped where nothing is bad makes no other store.
+func TestStoreSharedBySkipBad(t *testing.T) {
+	dir, store := tree(t, folderTree(t)), t.TempDir()
+	for _, skip := range []bool{true, false, true} {
+		openStored(t, dir, Options{Size: 8, SkipBad: skip, Store: store})
+	}
+	if len(stores(t, store)) != 1 {
+		t.Errorf("stores %v", stores(t, store))
 	}
 }
 
