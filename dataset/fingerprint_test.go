@@ -42,6 +42,20 @@ func TestSubset(t *testing.T) {
 	if &sub.Image(1)[0] != &set.Image(4)[0] {
 		t.Error("a subset copies the pixels of its set")
 	}
+	copied := *sub
+	copied.image, copied.Pixels = nil, slices.Concat(set.Image(5), set.Image(4))
+	if sub.Fingerprint() != copied.Fingerprint() {
+		t.Error("a subset has another fingerprint than a copy of its images")
+	}
+	for _, s := range []*Set{set, sub, &copied} {
+		if err := s.CheckPixels(); err != nil {
+			t.Error(err)
+		}
+	}
+	copied.Pixels = copied.Pixels[1:]
+	if copied.CheckPixels() == nil {
+		t.Error("a missing pixel is not seen")
+	}
 	folder := open(t, tree(t, folderTree(t)), Train, 8)
 	if got := folder.Subset([]int{3}).Key(0); got != "train/dog/c.png" {
 		t.Errorf("key %s", got)

@@ -109,6 +109,11 @@ func TestWriteCIFARFiles(t *testing.T) {
 func TestWriteRefuses(t *testing.T) {
 	read := func(files map[string][]byte, size int) *Set { return open(t, tree(t, files), Train, size) }
 	for name, make := range map[string]func() (train, test *Set){
+		"missing pixel": func() (*Set, *Set) {
+			s := read(idxTree(), 0)
+			s.Pixels = s.Pixels[1:]
+			return s, nil
+		},
 		"empty class":     func() (*Set, *Set) { return read(idxTree(), 0).Subset([]int{0, 1, 3}), nil },
 		"resized CIFAR":   func() (*Set, *Set) { return read(cifarTree(), 16), nil },
 		"mixed formats":   func() (*Set, *Set) { return read(idxTree(), 8), read(folderTree(t), 8) },
