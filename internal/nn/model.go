@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 
 	"cordon/internal/seed"
 	"cordon/internal/torch"
@@ -52,7 +53,6 @@ type Param struct {
 	// Buffer marks batch norm statistics, which are not trained.
 	Buffer bool
 
-	values []float32 // until the model is on a device
 	tensor torch.Tensor
 	frozen bool
 }
@@ -90,22 +90,19 @@ type Model struct {
 // bf16 makes its convolutions compute in bfloat16.
 func New(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, seedValue uint64, purpose string) (*Model, error) {
 	m := &Model{Config: cfg, engine: e, opt: torch.ScopeOptions{Device: dev, BF16: bf16}}
+	m.scope = e.NewScope(m.opt)
 	b := &builder{model: m, random: seed.Stream(seedValue, "init/"+purpose)}
 	net, err := build(b, cfg)
 	if err != nil {
+		m.Close()
 		return nil, err
 	}
-	m.net, m.layers = net, b.layer
-	m.scope = e.NewScope(m.opt)
-	for _, p := range m.params {
-		p.tensor = m.scope.Parameter(p.values, !p.Buffer, p.Shape...)
-		p.values = nil
-	}
-	debug.FreeOSMemory() // what is left behind is as large as the model
 	if err := m.scope.Err(); err != nil {
 		m.Close()
 		return nil, fmt.Errorf("%s: %w", cfg.Arch, err)
 	}
+	m.net, m.layers = net, b.layer
+	debug.FreeOSMemory() // the last of the initial values
 	return m, nil
 }
 
@@ -221,7 +218,7 @@ type pass struct {
 }
 
 // scoped makes a part of the pass in a scope of its own: what it leaves behind is
-// freed at its end, unless it is needed for the backward pass.
+// freed at its end, or where it is needed for the backward pass, as that proceeds.
 func (p *pass) scoped(part func(p *pass) torch.Tensor) torch.Tensor {
 	inner := *p
 	inner.Scope = p.model.engine.NewScope(p.Options())
@@ -256,6 +253,12 @@ func (n *norm) forward(p *pass, x, residual torch.Tensor, relu bool) torch.Tenso
 	}, mode, residual, relu)
 }
 
+// normalized convolves and normalises. The convolution's output is not kept for a
+// pass without backward.
+func (p *pass) normalized(c *conv, n *norm, x, residual torch.Tensor, relu bool) torch.Tensor {
+	return p.scoped(func(p *pass) torch.Tensor { return n.forward(p, c.forward(p, x), residual, relu) })
+}
+
 // linear is the final classifier.
 type linear struct{ weight, bias *Param }
 
@@ -267,6 +270,7 @@ func (l *linear) forward(p *pass, x torch.Tensor) torch.Tensor {
 type builder struct {
 	model  *Model
 	random *rand.Rand // nil makes shapes only, without values
+	values []float32  // of the parameter being made, copied to the device
 	layer  int        // weight layers made so far
 	stage  int
 }
@@ -281,50 +285,46 @@ func (b *builder) conv(name string, in, out, kernel, stride int) *conv {
 // shortcut makes a convolution beside the main path, which is not counted but
 // belongs to the given layer.
 func (b *builder) shortcut(name string, in, out, kernel, stride, layer int) *conv {
-	w := b.param(name+".weight", layer, false, out, in, kernel, kernel)
 	deviation := math.Sqrt(2 / float64(out*kernel*kernel))
-	for i := range w.values {
-		w.values[i] = float32(b.random.NormFloat64() * deviation)
-	}
+	normal := func() float32 { return float32(b.random.NormFloat64() * deviation) }
+	w := b.param(name+".weight", layer, false, normal, out, in, kernel, kernel)
 	return &conv{weight: w, stride: stride, padding: kernel / 2}
 }
 
 // norm makes the batch norm of a layer.
 func (b *builder) norm(name string, channels, layer int) *norm {
-	n := &norm{
-		weight:   b.param(name+".weight", layer, false, channels),
-		bias:     b.param(name+".bias", layer, false, channels),
-		mean:     b.param(name+".running_mean", layer, true, channels),
-		variance: b.param(name+".running_var", layer, true, channels),
+	one, zero := func() float32 { return 1 }, func() float32 { return 0 }
+	return &norm{
+		weight:   b.param(name+".weight", layer, false, one, channels),
+		bias:     b.param(name+".bias", layer, false, zero, channels),
+		mean:     b.param(name+".running_mean", layer, true, zero, channels),
+		variance: b.param(name+".running_var", layer, true, one, channels),
 	}
-	for _, p := range []*Param{n.weight, n.variance} {
-		for i := range p.values {
-			p.values[i] = 1
-		}
-	}
-	return n
 }
 
 func (b *builder) linear(name string, in, out int) *linear {
+	bound := 1 / math.Sqrt(float64(in))
+	uniform := func() float32 { return float32((2*b.random.Float64() - 1) * bound) }
 	l := &linear{
-		weight: b.param(name+".weight", b.layer, false, out, in),
-		bias:   b.param(name+".bias", b.layer, false, out),
+		weight: b.param(name+".weight", b.layer, false, uniform, out, in),
+		bias:   b.param(name+".bias", b.layer, false, uniform, out),
 	}
 	b.layer++
-	bound := 1 / math.Sqrt(float64(in))
-	for _, p := range []*Param{l.weight, l.bias} {
-		for i := range p.values {
-			p.values[i] = float32((2*b.random.Float64() - 1) * bound)
-		}
-	}
 	return l
 }
 
-func (b *builder) param(name string, layer int, buffer bool, shape ...int) *Param {
+// param makes a parameter. Its values are handed over at once: those of all
+// parameters together would be a second model.
+func (b *builder) param(name string, layer int, buffer bool, initial func() float32, shape ...int) *Param {
 	p := &Param{Name: name, Shape: shape, Layer: layer, Stage: b.stage, Buffer: buffer}
-	if b.random != nil {
-		p.values = make([]float32, p.Count())
-	}
 	b.model.params = append(b.model.params, p)
+	if b.random == nil {
+		return p
+	}
+	b.values = slices.Grow(b.values[:0], p.Count())[:p.Count()]
+	for i := range b.values {
+		b.values[i] = initial()
+	}
+	p.tensor = b.model.scope.Parameter(b.values, !buffer, shape...)
 	return p
 }

@@ -258,6 +258,7 @@ func train(m *Model, steps, n int, set torch.SGD) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer o.Close()
 	var losses []float64
 	for range steps {
 		loss := make([]float32, 1)

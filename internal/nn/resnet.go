@@ -109,7 +109,8 @@ func (a arch) block(b *builder, name string, in, width, stride int) (block, int)
 func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
 	x = p.scoped(func(p *pass) torch.Tensor { return r.stem(p, x) })
 	for _, b := range r.blocks {
-		x = p.scoped(func(p *pass) torch.Tensor { return b.forward(p, x) })
+		in := x // goes with the block: the backward pass frees it when it has been there
+		x = p.scoped(func(inner *pass) torch.Tensor { return b.forward(inner, p.Keep(in, inner.Scope)) })
 	}
 	if r.preact {
 		x = r.bn1.forward(p, x, torch.Tensor{}, true)
@@ -118,9 +119,10 @@ func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
 }
 
 func (r *resnet) stem(p *pass, x torch.Tensor) torch.Tensor {
-	x = r.conv1.forward(p, x)
-	if !r.preact {
-		x = r.bn1.forward(p, x, torch.Tensor{}, true)
+	if r.preact {
+		x = r.conv1.forward(p, x)
+	} else {
+		x = p.normalized(r.conv1, r.bn1, x, torch.Tensor{}, true)
 	}
 	if r.pool {
 		x = p.MaxPool2d(x, 3, 2, 1)
@@ -152,7 +154,7 @@ func (s *projection) forward(p *pass, x torch.Tensor) torch.Tensor {
 	if s == nil {
 		return x
 	}
-	return s.norm.forward(p, s.conv.forward(p, x), torch.Tensor{}, false)
+	return p.normalized(s.conv, s.norm, x, torch.Tensor{}, false)
 }
 
 // plain is a block of convolutions, each followed by batch norm, ReLU between
@@ -190,10 +192,10 @@ func (k *plain) add(b *builder, name string, in, out, kernel, stride int) {
 func (k *plain) forward(p *pass, x torch.Tensor) torch.Tensor {
 	y, last := x, len(k.convs)-1
 	for i := range last {
-		y = k.norms[i].forward(p, k.convs[i].forward(p, y), torch.Tensor{}, true)
+		y = p.normalized(k.convs[i], k.norms[i], y, torch.Tensor{}, true)
 	}
 	residual := k.shortcut.forward(p, x)
-	return k.norms[last].forward(p, k.convs[last].forward(p, y), residual, true)
+	return p.normalized(k.convs[last], k.norms[last], y, residual, true)
 }
 
 // preact is the basic block of He et al. 2016b: batch norm and ReLU come before

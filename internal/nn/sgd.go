@@ -7,9 +7,9 @@ import (
 )
 
 // SGD is stochastic gradient descent on a model's trained parameters, with its
-// velocities. It lives as long as the model.
+// velocities. They live until Close.
 type SGD struct {
-	model    *Model
+	scope    *torch.Scope
 	params   []*Param
 	tensors  []torch.Tensor
 	velocity []torch.Tensor
@@ -17,7 +17,7 @@ type SGD struct {
 
 // NewSGD starts an optimiser with zero velocities. Freeze first.
 func (m *Model) NewSGD() (*SGD, error) {
-	o := &SGD{model: m}
+	o := &SGD{scope: m.NewScope(false)}
 	var zeros []float32 // copied, so one serves all
 	for _, p := range m.params {
 		if p.Buffer || p.frozen {
@@ -28,10 +28,17 @@ func (m *Model) NewSGD() (*SGD, error) {
 		}
 		o.params = append(o.params, p)
 		o.tensors = append(o.tensors, p.tensor)
-		o.velocity = append(o.velocity, m.scope.Parameter(zeros[:p.Count()], false, p.Shape...))
+		o.velocity = append(o.velocity, o.scope.Parameter(zeros[:p.Count()], false, p.Shape...))
 	}
-	return o, m.scope.Err()
+	if err := o.scope.Err(); err != nil {
+		o.Close()
+		return nil, err
+	}
+	return o, nil
 }
+
+// Close frees the velocities, which are as large as the model.
+func (o *SGD) Close() { o.scope.Close() }
 
 // Step applies the collected gradients and drops them.
 func (o *SGD) Step(s *torch.Scope, set torch.SGD) { s.SGDStep(o.tensors, o.velocity, set) }
@@ -48,9 +55,9 @@ func (o *SGD) Velocities() ([]Velocity, error) {
 	out := make([]Velocity, len(o.params))
 	for i, p := range o.params {
 		out[i] = Velocity{Name: p.Name, Shape: p.Shape, Values: make([]float32, p.Count())}
-		o.model.scope.ReadFloats(o.velocity[i], out[i].Values)
+		o.scope.ReadFloats(o.velocity[i], out[i].Values)
 	}
-	return out, o.model.scope.Err()
+	return out, o.scope.Err()
 }
 
 // SetVelocity restores one velocity; name is its parameter's.
@@ -62,8 +69,8 @@ func (o *SGD) SetVelocity(name string, values []float32) error {
 		if len(values) != p.Count() {
 			return fmt.Errorf("velocity of %s has %d values, got %d", name, p.Count(), len(values))
 		}
-		o.model.scope.SetFloats(o.velocity[i], values)
-		return o.model.scope.Err()
+		o.scope.SetFloats(o.velocity[i], values)
+		return o.scope.Err()
 	}
 	return fmt.Errorf("no trained parameter %q", name)
 }

@@ -136,6 +136,7 @@ type sum struct {
 // checkpoint and returns ctx's error; a step in progress is finished first.
 func Run(ctx context.Context, job Job) (Outcome, error) {
 	r := &run{Job: job, saved: time.Now(), began: time.Now()}
+	defer r.close()
 	if err := r.prepare(); err != nil {
 		return Outcome{}, fmt.Errorf("%s: %w", job.Stage, err)
 	}
@@ -172,6 +173,14 @@ func (r *run) prepare() error {
 	}
 	r.state.Sums = make([]sum, sums)
 	return r.restore()
+}
+
+func (r *run) close() {
+	for _, o := range r.sgd {
+		if o != nil {
+			o.Close()
+		}
+	}
 }
 
 // steps is the number of steps of a phase: its first term is passed over once.

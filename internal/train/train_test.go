@@ -130,6 +130,25 @@ func TestSeedDecidesEveryBit(t *testing.T) {
 	})
 }
 
+func TestRunLeavesNoTensors(t *testing.T) {
+	torchtest.Run(t, func(e *torch.Engine) error {
+		m, err := template(e)
+		if err != nil {
+			return err
+		}
+		defer m.Close()
+		before, job := e.Live(), simple(8, 4)
+		job.Model = m
+		if _, err := Run(context.Background(), job); err != nil {
+			return err
+		}
+		if after := e.Live(); after != before {
+			t.Errorf("%d tensors before, %d after", before, after)
+		}
+		return nil
+	})
+}
+
 // twoPhases has a joint phase of two terms, a phase of its own with another
 // batch size, and a recalibration: 3 + 2 + 2 steps an epoch.
 func twoPhases() Job {

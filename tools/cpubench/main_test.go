@@ -188,6 +188,21 @@ func TestOutputSaysWhyItFailed(t *testing.T) {
 	}
 }
 
+// TestHangingPeerIsNamed has a child outside the process's group hold its output open.
+func TestHangingPeerIsNamed(t *testing.T) {
+	defer func(limit time.Duration) { processLimit = limit }(processLimit)
+	processLimit = 100 * time.Millisecond
+	hanging := contestant{name: "PyTorch 9", command: []string{"sh", "-c", "setsid sleep 20 & wait"}, stepsAs: "%d"}
+	began := time.Now()
+	_, err := hanging.time(t.Context(), 1)
+	if err == nil || !strings.Contains(err.Error(), "PyTorch 9: timed out after 100ms") {
+		t.Errorf("error %v", err)
+	}
+	if waited := time.Since(began); waited > 15*time.Second {
+		t.Errorf("waited %v", waited)
+	}
+}
+
 // TestResultsFileTakesTheTable checks the committed file's marks.
 func TestResultsFileTakesTheTable(t *testing.T) {
 	text, err := os.ReadFile("../../docs/results/cpu.md")

@@ -13,7 +13,7 @@ import (
 )
 
 // processLimit ends a process that hangs. PyTorch's compiler takes minutes.
-const processLimit = 15 * time.Minute
+var processLimit = 15 * time.Minute
 
 // contestant is a program that times a workload.
 type contestant struct {
@@ -109,13 +109,17 @@ func output(ctx context.Context, command, env []string) (string, error) {
 	// The compiler's workers would otherwise outlive an interrupted PyTorch.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second // for what left the group and holds the output open
 	var out, failure strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &failure
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	if err != nil {
+	if limited.Err() != nil {
+		return "", fmt.Errorf("timed out after %v", processLimit)
+	}
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) { // that one ended well, but not its children
 		return "", fmt.Errorf("%w: %s", err, lastLine(failure.String()+out.String()))
 	}
 	return out.String(), nil
