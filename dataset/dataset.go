@@ -21,7 +21,8 @@ import (
 	"unicode/utf8"
 )
 
-// Set is one split (training or test) of a labelled image set. All images have the same height, width and channel count.
+// Set is one split (training or test) of a labelled image set. All images have
+// the same height, width and channel count.
 type Set struct {
 	// Name says what the set is, for people: the base name of its folder.
 	Name string

@@ -39,6 +39,16 @@ func TestRecipeFiles(t *testing.T) {
 		}
 	}
 
+	rows, err := filepath.Glob(filepath.Join(folder, "table2", "*.toml"))
+	if err != nil || len(rows) != 3 {
+		t.Errorf("recipes of table 2: %v, %v", rows, err)
+	}
+	for _, row := range rows {
+		if _, err := Read(row); err != nil {
+			t.Error(err)
+		}
+	}
+
 	paper, err := Read(filepath.Join(folder, "paper.toml"))
 	if err != nil {
 		t.Fatal(err)
