@@ -8,7 +8,6 @@ package defense
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -83,11 +82,11 @@ type pt struct {
 // them from M_s. Stages that the run folder already holds are not run again.
 func PartialTraining(ctx context.Context, env Env) (*Outcome, error) {
 	p := &pt{Env: env, ctx: ctx}
-	steps := []func() error{p.base, p.partial, p.isolate, p.recalibrateBase, p.evaluate}
+	steps := []func() error{p.base, p.partial, p.isolate, p.recalibrateBase}
 	if repair.Wanted(env.Recipe.Repair) {
-		steps = slices.Insert(steps, 3, p.repair, p.recalibrateClean)
+		steps = append(steps, p.repair, p.recalibrateClean)
 	}
-	for _, step := range steps {
+	for _, step := range append(steps, p.evaluate) {
 		if err := step(); err != nil {
 			return nil, err
 		}
