@@ -70,11 +70,17 @@ type Options struct {
 
 // Validate reports what is missing or contradictory.
 func (o Options) Validate() error {
+	if o.Dir == "" {
+		return errors.New("no folder for the run")
+	}
+	return o.validateWork()
+}
+
+// validateWork leaves the run folder aside.
+func (o Options) validateWork() error {
 	switch {
 	case o.Train == nil || o.Train.Len() == 0:
 		return errors.New("no training images")
-	case o.Dir == "":
-		return errors.New("no folder for the run")
 	case o.Test != nil && (o.Test.Height != o.Train.Height || o.Test.Width != o.Train.Width || o.Test.Channels != o.Train.Channels):
 		return fmt.Errorf("test images are %d×%d×%d, training images %d×%d×%d",
 			o.Test.Height, o.Test.Width, o.Test.Channels, o.Train.Height, o.Train.Width, o.Train.Channels)
@@ -97,20 +103,11 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
 	}
-	engine, err := torch.Open(torch.Options{Library: opt.Library, Threads: opt.Threads})
+	c, err := opt.open()
 	if err != nil {
 		return nil, err
 	}
-	defer engine.Close()
-	device, err := engine.Device(opt.Device)
-	if err != nil {
-		return nil, err
-	}
-	if opt.Recipe.Model.Precision == "auto" {
-		opt.Recipe.Model.Precision = AutoPrecision(device.String())
-	}
-	c := &cleansing{Options: opt, info: engine.Info(), device: device, started: time.Now()}
-	c.set, c.positions = train.Sample(opt.Train, opt.Recipe)
+	defer c.engine.Close()
 	if c.dir, err = rundir.Open(opt.Dir, c.manifest()); err != nil {
 		return nil, err
 	}
@@ -120,7 +117,7 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	defer log.Close()
-	env, err := c.env(engine, event.NewJSON(log))
+	env, err := c.env(event.NewJSON(log))
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +125,10 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	var out *defense.Outcome
-	err = engine.Do(ctx, func() error {
+	err = c.engine.Do(ctx, func() error {
+		if err := c.announce(ctx, env); err != nil {
+			return err
+		}
 		out, err = defense.PartialTraining(ctx, env)
 		return err
 	})
@@ -136,6 +136,41 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	return c.write(out)
+}
+
+// Estimate measures a few training steps on the data and returns how long Cleanse
+// would take in a new run folder; opt.Dir is not needed. It is good to about a
+// third.
+func Estimate(ctx context.Context, opt Options) (time.Duration, error) {
+	if err := opt.validateWork(); err != nil {
+		return 0, err
+	}
+	c, err := opt.open()
+	if err != nil {
+		return 0, err
+	}
+	defer c.engine.Close()
+	env, err := c.env(event.Discard)
+	if err != nil {
+		return 0, err
+	}
+	var left time.Duration
+	err = c.engine.Do(ctx, func() error {
+		left, err = defense.Estimate(ctx, env)
+		return err
+	})
+	return left, err
+}
+
+// announce says how long the rest of the run takes.
+func (c *cleansing) announce(ctx context.Context, env defense.Env) error {
+	left, err := defense.Estimate(ctx, env)
+	if err != nil || left == 0 {
+		return err
+	}
+	env.Events.Send(event.Event{Type: event.Note, Time: time.Now(),
+		Message: fmt.Sprintf("about %s to go, measured with a few steps", event.Duration(left.Round(time.Second)))})
+	return nil
 }
 
 // AutoPrecision is what precision "auto" means on a device (cpu, cuda, cuda:N): the
@@ -150,15 +185,34 @@ func AutoPrecision(device string) string {
 	return "fp32"
 }
 
-// cleansing is one call of Cleanse.
+// cleansing is one call of Cleanse or Estimate.
 type cleansing struct {
 	Options
+	engine    *torch.Engine
 	set       *dataset.Set // D
 	positions []int        // of D's samples in Train
 	dir       *rundir.Dir
-	info      torch.Info
 	device    torch.Device
 	started   time.Time
+}
+
+// open opens the engine and settles what depends on the device and the data.
+func (o Options) open() (*cleansing, error) {
+	engine, err := torch.Open(torch.Options{Library: o.Library, Threads: o.Threads})
+	if err != nil {
+		return nil, err
+	}
+	device, err := engine.Device(o.Device)
+	if err != nil {
+		engine.Close()
+		return nil, err
+	}
+	if o.Recipe.Model.Precision == "auto" {
+		o.Recipe.Model.Precision = AutoPrecision(device.String())
+	}
+	c := &cleansing{Options: o, engine: engine, device: device, started: time.Now()}
+	c.set, c.positions = train.Sample(o.Train, o.Recipe)
+	return c, nil
 }
 
 func (c *cleansing) manifest() rundir.Manifest {
@@ -167,8 +221,8 @@ func (c *cleansing) manifest() rundir.Manifest {
 		Tool: Version, Method: "partial-training",
 		RecipeHash: c.Recipe.Hash(), Seed: c.Recipe.Seed,
 		Data: c.Train.Name, Fingerprint: c.Train.Fingerprint(),
-		Torch: c.info.Torch, Engine: c.info.Build,
-		Device: c.device.String(), CPU: cpu, Threads: c.info.Threads,
+		Torch: c.engine.Info().Torch, Engine: c.engine.Info().Build,
+		Device: c.device.String(), CPU: cpu, Threads: c.engine.Info().Threads,
 	}
 	if c.Test != nil {
 		m.TestFingerprint = c.Test.Fingerprint()
@@ -176,13 +230,13 @@ func (c *cleansing) manifest() rundir.Manifest {
 	return m
 }
 
-func (c *cleansing) env(engine *torch.Engine, log Sink) (defense.Env, error) {
+func (c *cleansing) env(log Sink) (defense.Env, error) {
 	input, err := train.NewInput(c.set, c.Recipe.Data.Normalize)
 	if err != nil {
 		return defense.Env{}, err
 	}
 	env := defense.Env{
-		Engine: engine, Device: c.device, Recipe: c.Recipe, Train: input, Dir: c.dir,
+		Engine: c.engine, Device: c.device, Recipe: c.Recipe, Train: input, Dir: c.dir,
 		Events: log, CheckpointEvery: max(c.CheckpointEvery, 0),
 	}
 	if c.CheckpointEvery == 0 {

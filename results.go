@@ -105,8 +105,8 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 	r := &report.Report{
 		Tool: Version, Started: c.started, Finished: time.Now(),
 		Machine: report.Machine{
-			CPU: cpu, Threads: c.info.Threads, Device: c.device.String(), Precision: c.Recipe.Model.Precision,
-			Engine: c.info.Build, Libtorch: c.info.Torch, PeakResident: machine.PeakResident(),
+			CPU: cpu, Threads: c.engine.Info().Threads, Device: c.device.String(), Precision: c.Recipe.Model.Precision,
+			Engine: c.engine.Info().Build, Libtorch: c.engine.Info().Torch, PeakResident: machine.PeakResident(),
 		},
 		Data: report.Data{
 			Name: c.Train.Name, Format: c.Train.Format,

@@ -96,9 +96,7 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	}
 	defer train.Close()
 	defer test.Close()
-	if err := c.announce(ctx, term.events, r, train, test); err != nil {
-		return err
-	}
+	c.announce(term.events, r, train, test)
 	debug.FreeOSMemory() // reading leaves more behind than the images take
 	done, err := cordon.Cleanse(ctx, cordon.Options{
 		Train: train, Test: test, Recipe: r, Dir: c.out,
@@ -114,8 +112,8 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	return term.finish("report in "+filepath.Join(c.out, rundir.ReportJSON), nil)
 }
 
-// announce says what will be done and about how long it takes.
-func (c *cleaning) announce(ctx context.Context, events event.Sink, r cordon.Recipe, train, test *dataset.Set) error {
+// announce says what will be done.
+func (c *cleaning) announce(events event.Sink, r cordon.Recipe, train, test *dataset.Set) {
 	note(events, "%s", describe(train, test))
 	for _, bad := range train.Skipped {
 		note(events, "left out: %s", bad.Error())
@@ -131,15 +129,8 @@ func (c *cleaning) announce(ctx context.Context, events event.Sink, r cordon.Rec
 	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, %s; into %s",
 		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate, unlearn, c.out)
 	if _, err := os.Stat(filepath.Join(c.out, rundir.ManifestFile)); err == nil {
-		note(events, "%s holds a run already: it continues", c.out)
-		return nil
+		note(events, "%s holds a run already: if data and settings are the same, it continues", c.out)
 	}
-	left, err := estimate(ctx, c.engine, r, train, test)
-	if err != nil {
-		return err
-	}
-	note(events, "this takes about %s (measured with a few steps)", event.Duration(left.Round(time.Second)))
-	return nil
 }
 
 // failed says how to go on after an interruption.

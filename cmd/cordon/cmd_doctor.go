@@ -255,7 +255,10 @@ func (d *doctoring) duration(cmd *cobra.Command, r cordon.Recipe) (check, error)
 	}
 	defer train.Close()
 	defer test.Close()
-	left, err := estimate(cmd.Context(), d.engine, r, train, test)
+	left, err := cordon.Estimate(cmd.Context(), cordon.Options{
+		Train: train, Test: test, Recipe: r,
+		Library: d.engine.library, Device: d.engine.device, Threads: d.engine.threads,
+	})
 	if err != nil {
 		return check{}, err
 	}

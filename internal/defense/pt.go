@@ -204,7 +204,7 @@ func (p *pt) evaluate() error {
 
 // evaluateModel is a stage of its own, so that its result survives a kill.
 func (p *pt) evaluateModel(c ModelFiles) (accuracy float64, err error) {
-	stage := "evaluate-" + strings.ReplaceAll(c.Name, " ", "-")
+	stage := evaluation(c)
 	if done, err := p.Dir.Marked(stage, &accuracy); done || err != nil {
 		return accuracy, err
 	}
@@ -224,6 +224,8 @@ func (p *pt) evaluateModel(c ModelFiles) (accuracy float64, err error) {
 	}
 	return figures["test_accuracy"], p.Dir.Mark(stage, figures["test_accuracy"])
 }
+
+func evaluation(c ModelFiles) string { return "evaluate-" + strings.ReplaceAll(c.Name, " ", "-") }
 
 // ModelFiles are the files of one model of a run.
 type ModelFiles struct{ Name, Weights, Norms string }

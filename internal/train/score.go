@@ -55,9 +55,9 @@ func scoreOne(m *nn.Model, in Input, indices []int, out Scores, at int) error {
 	return s.Err()
 }
 
-// recalibrationSamples are enough: batch norm takes two numbers per channel
-// from them.
-const recalibrationSamples = 8192
+// RecalibrationSamples are as many as Recalibrated looks at, which are enough: batch
+// norm takes two numbers per channel from them.
+const RecalibrationSamples = 8192
 
 // Recalibrated runs f while the model's batch norm statistics are those of its
 // present weights, taken over a sample of the input; afterwards they are as
@@ -68,7 +68,7 @@ func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, 
 	if err != nil {
 		return err
 	}
-	n := min(recalibrationSamples, in.Set.Len())
+	n := min(RecalibrationSamples, in.Set.Len())
 	samples := newDraw(seedValue, "recalibrate/"+stage, All(in.Set.Len())).at(0, n)
 	if err = recalibrate(ctx, m, in, samples); err != nil {
 		err = fmt.Errorf("%s: recalibrate: %w", stage, err)
