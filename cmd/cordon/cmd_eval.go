@@ -51,7 +51,7 @@ run it also says how well the poisoned samples were isolated.
 	}
 	cmd.Flags().StringVar(&e.truth, "truth", "", "truth `file` of the poisoned data")
 	cmd.Flags().IntVar(&e.size, "size", 0, "resize images to `N` × N pixels (default: what the run was made with)")
-	cmd.Flags().BoolVar(&e.skipBad, "skip-bad", false, "leave out image files that cannot be read, as cordon clean did")
+	addSkipBad(cmd, &e.skipBad)
 	addStore(cmd, &e.store)
 	e.engine.add(cmd)
 	addJSON(cmd, &e.json)
@@ -62,7 +62,7 @@ func (e *evaluating) run(cmd *cobra.Command) error {
 	if err := e.engine.check(); err != nil {
 		return err
 	}
-	if err := checkStore(e.data, e.store); err != nil {
+	if err := outside(e.data, e.store); err != nil {
 		return err
 	}
 	info, err := os.Stat(e.subject)
@@ -117,7 +117,7 @@ func (e *evaluating) evalRun(ctx context.Context, term *console, opt evaluation.
 
 func (e *evaluating) evalModel(ctx context.Context, term *console, opt evaluation.Options) error {
 	var err error
-	if opt.Test, err = readTest(ctx, e.data, e.reading()); err != nil {
+	if opt.Test, err = readTest(ctx, e.data, e.reading(), term.events); err != nil {
 		return err
 	}
 	defer opt.Test.Close()

@@ -63,6 +63,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 that look like a planted backdoor, and trains a model without it.
 
 ` + exitCodesHelp,
+		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              usageArgs(cobra.NoArgs),
@@ -71,6 +72,7 @@ that look like a planted backdoor, and trains a model without it.
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newPoison(), newClean(), newEval(), newData(), newDoctor(), newVersion())
 	return root
