@@ -11,11 +11,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"cordon"
+	"cordon/internal/printable"
 	"cordon/internal/recipe"
 )
 
@@ -163,14 +163,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// oneLine keeps line breaks and control characters of hostile names away from
-// the terminal.
+// oneLine makes one line of a text, safe for a terminal.
 func oneLine(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
-		}
-		return r
-	}, text)
+	return printable.Line(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }

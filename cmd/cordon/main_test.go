@@ -204,8 +204,8 @@ func TestExitCode(t *testing.T) {
 
 func TestTellOneLine(t *testing.T) {
 	var b strings.Builder
-	tell(&b, &hinted{errors.Join(errors.New("evil\x1b[31m name"), fs.ErrExist), "do this"})
-	if want := "cordon: evil?[31m name; file already exists\nhint: do this\n"; b.String() != want {
+	tell(&b, &hinted{errors.Join(errors.New("evil\x1b[31m \u202ename"), fs.ErrExist), "do this"})
+	if want := "cordon: evil�[31m �name; file already exists\nhint: do this\n"; b.String() != want {
 		t.Errorf("told %q, want %q", b.String(), want)
 	}
 }
