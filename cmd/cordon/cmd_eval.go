@@ -33,13 +33,14 @@ func newEval() *cobra.Command {
 		Use:   "eval RUN|MODEL DATA",
 		Short: "measure a run or a model; with a truth file also against the attack",
 		Long: `Measures on the test split of DATA. For the folder of a run it evaluates every
-model of it and writes the report anew; for a model file (safetensors) it prints
-its accuracy.
+model of it, in the run's precision, and writes the report anew; for a model file
+(safetensors) it prints its accuracy in fp32.
 
 With --truth, the file that cordon poison wrote, it also applies the trigger:
 ASR is the share of triggered images taken for the target class, floor the same
 without the trigger, RA the share of triggered images still recognised. For a
-run it also says how well the poisoned samples were isolated.
+run it also says how well the poisoned samples were isolated; that needs no test
+split.
 
 ` + exitCodesHelp,
 		Example: "  cordon eval run poisoned --truth poisoned.truth.json",
