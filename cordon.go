@@ -98,7 +98,8 @@ func (o Options) validateWork() error {
 //
 // When ctx is cancelled it saves its state within about one training step and
 // returns ctx's error; calling it again continues, and the result has the same
-// bits as that of an uninterrupted run.
+// bits as that of an uninterrupted run. For a finished run it returns the
+// report that is there.
 func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 	if err := opt.Validate(); err != nil {
 		return nil, err
@@ -112,12 +113,25 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	defer c.dir.Close()
-	log, err := os.OpenFile(c.dir.Path(rundir.EventsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if c.dir.Has(rundir.ReportJSON) { // written last; eval may have added to it
+		return report.Read(c.dir.Path(rundir.ReportJSON))
+	}
+	return c.logged(ctx)
+}
+
+// logged runs the defense and keeps its events in the run folder.
+func (c *cleansing) logged(ctx context.Context) (*report.Report, error) {
+	file, err := os.OpenFile(c.dir.Path(rundir.EventsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
-	env, err := c.env(event.NewJSON(log))
+	log := event.NewJSON(file)
+	r, err := c.run(ctx, log)
+	return r, errors.Join(err, log.Err(), file.Close())
+}
+
+func (c *cleansing) run(ctx context.Context, log Sink) (*report.Report, error) {
+	env, err := c.env(log)
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"cordon"
 	"cordon/dataset"
+	"cordon/report"
 )
 
 // tinySet makes n grey 8×8 images of 3 classes that differ in brightness.
@@ -60,5 +62,43 @@ func TestCleanseWritesTheWholeFolder(t *testing.T) {
 	}
 	if len(r.Models) != 4 || r.Models[0].ACC == nil || r.Models[0].ASR != nil {
 		t.Errorf("models: %+v", r.Models)
+	}
+	finishedRunIsKept(t, dir, r)
+}
+
+// finishedRunIsKept: a second call returns the report, with what eval added.
+func finishedRunIsKept(t *testing.T, dir string, r *report.Report) {
+	t.Helper()
+	r.Truth = &report.Truth{Attack: "known", Target: 1}
+	if err := r.Write(filepath.Join(dir, "report.json")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := cordon.Cleanse(context.Background(), tinyOptions(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Truth == nil || again.Truth.Attack != "known" || !again.Finished.Equal(r.Finished) {
+		t.Errorf("truth %v, finished %v, want those of %v", again.Truth, again.Finished, r.Finished)
+	}
+}
+
+// A run whose log of events cannot be written says so.
+func TestCleanseNoRoomForEvents(t *testing.T) {
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Skip("no device that is always full here")
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := cordon.Cleanse(ctx, tinyOptions(dir))
+	if !errors.Is(err, context.Canceled) {
+		needEngine(t, err)
+	}
+	log := filepath.Join(dir, "events.jsonl")
+	if err := errors.Join(os.Remove(log), os.Symlink("/dev/full", log)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cordon.Cleanse(ctx, tinyOptions(dir)); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("error %v", err)
 	}
 }

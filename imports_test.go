@@ -72,14 +72,15 @@ func TestImportsPointOneWay(t *testing.T) {
 func TestImportsOnly(t *testing.T) {
 	deps := reached(t)
 	for from, allowed := range map[string][]string{
-		"attack":              {"dataset", "internal/seed", "internal/atomicfile"},
-		"dataset":             {"internal/seed", "internal/atomicfile"},
+		"attack":              {"dataset", "internal/seed", "internal/atomicfile", "internal/printable"},
+		"dataset":             {"internal/seed", "internal/atomicfile", "internal/printable"},
 		"internal/torch":      {},
-		"internal/event":      {},
-		"internal/fetch":      {"internal/atomicfile", "internal/event"},
-		"internal/inspect":    {"dataset", "internal/seed", "internal/atomicfile"},
+		"internal/event":      {"internal/printable"},
+		"internal/fetch":      {"internal/atomicfile", "internal/event", "internal/printable"},
+		"internal/inspect":    {"dataset", "internal/seed", "internal/atomicfile", "internal/printable"},
 		"internal/recipe":     {},
 		"internal/atomicfile": {},
+		"internal/printable":  {},
 	} {
 		if deps[from] == nil {
 			t.Errorf("no package %s: correct the rule", from)

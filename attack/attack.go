@@ -107,6 +107,17 @@ func (s Shape) Validate() error {
 	return nil
 }
 
+// validate is what every attack checks before it makes a trigger.
+func validate(a Attack, shape Shape) error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	if err := shape.Validate(); err != nil {
+		return fmt.Errorf("%s: %w", a.Name(), err)
+	}
+	return nil
+}
+
 // toByte rounds and clips as the package comment says.
 func toByte(v float64) byte {
 	const steps = 1 << 20

@@ -150,14 +150,3 @@ func (p patch) value(y, x int) (value byte, painted bool) {
 	}
 	return 255, true
 }
-
-// validate is what every attack checks before it makes a trigger.
-func validate(a Attack, shape Shape) error {
-	if err := a.Validate(); err != nil {
-		return err
-	}
-	if err := shape.Validate(); err != nil {
-		return fmt.Errorf("%s: %w", a.Name(), err)
-	}
-	return nil
-}

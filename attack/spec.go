@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -18,7 +19,7 @@ type Spec struct {
 // String returns the name and the parameters, in the order of their names.
 func (s Spec) String() string {
 	text := s.Name
-	for _, name := range sortedKeys(s.Params) {
+	for _, name := range slices.Sorted(maps.Keys(s.Params)) {
 		text += " " + name + "=" + s.Params[name]
 	}
 	return text
@@ -37,7 +38,7 @@ func SpecOf(a Attack) Spec {
 // should not be used.
 func Configure(a Attack, params map[string]string) error {
 	fs := flagsOf(a)
-	for _, name := range sortedKeys(params) {
+	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if fs.Lookup(name) == nil {
 			return fmt.Errorf("attack %s has no parameter %q (it has %s)",
 				a.Name(), name, strings.Join(paramNames(fs), ", "))
@@ -62,15 +63,6 @@ func paramNames(fs *flag.FlagSet) []string {
 	var names []string
 	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
 	return names
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // oneOf refuses a value that is not in the list.

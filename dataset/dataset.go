@@ -19,6 +19,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"cordon/internal/printable"
 )
 
 // Set is one split (training or test) of a labelled image set. All images have
@@ -153,11 +155,11 @@ type FormatError struct {
 	Err    error  // the cause, or nil
 }
 
-// Error implements error. A path with control characters or broken UTF-8 is
-// quoted, so that a hostile name cannot reach the terminal.
+// Error implements error. A path with anything but visible characters and spaces
+// is quoted, so that a hostile name cannot reach the terminal.
 func (e *FormatError) Error() string {
 	path := e.Path
-	if nameFault(path) != "" {
+	if path == "" || printable.Line(path) != path {
 		path = strconv.QuoteToASCII(path)
 	}
 	if e.Offset < 0 {

@@ -156,6 +156,21 @@ func TestBadFolder(t *testing.T) {
 	})
 }
 
+// A hostile name cannot reach the terminal in an error.
+func TestFormatErrorQuotesItsPath(t *testing.T) {
+	for path, want := range map[string]string{
+		"a b/日本.png":      "a b/日本.png: bad",
+		"gnp.\u202egpj":   `"gnp.\u202egpj": bad`,
+		"\x1b[31m":        `"\x1b[31m": bad`,
+		"broken \xff.png": `"broken \xff.png": bad`,
+	} {
+		bad := FormatError{Path: path, Offset: -1, Reason: "bad"}
+		if got := bad.Error(); got != want {
+			t.Errorf("%q: %s, want %s", path, got, want)
+		}
+	}
+}
+
 func TestFolderLimits(t *testing.T) {
 	testBad(t, 8, Limits{MaxBytes: 3 * 8 * 8 * 3}, []badCase{
 		{"memory", folderTree(t), "", ".", "4 images of 192 bytes are over the limit"},

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 
+	"cordon/internal/printable"
+
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/plotter"
@@ -66,7 +68,7 @@ func legend(all []series) []key {
 	var keys []key
 	for _, s := range all {
 		if s.name != "" && len(s.points) > 0 {
-			keys = append(keys, key{printable(s.name), s.paint.class, s.dashed})
+			keys = append(keys, key{printable.Line(s.name), s.paint.class, s.dashed})
 		}
 	}
 	return keys
@@ -86,6 +88,13 @@ func newPlot(x, y string) *plot.Plot {
 		a.Padding = 0
 	}
 	p.X.Label.Padding, p.Y.Label.Padding = 3, 3
+	return p
+}
+
+// epochPlot is newPlot over the epochs.
+func epochPlot(y string) *plot.Plot {
+	p := newPlot("epoch", y)
+	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
 	return p
 }
 

@@ -12,8 +12,10 @@ import (
 	"slices"
 
 	"cordon/dataset"
+	"cordon/internal/printable"
 	"cordon/internal/seed"
 
+	"golang.org/x/image/draw"
 	"gonum.org/v1/plot/plotter"
 )
 
@@ -130,7 +132,7 @@ func (v Evidence) pictures(indices []int) ([]picture, error) {
 func (v Evidence) key(i int) string {
 	switch {
 	case i < len(v.Set.Files):
-		return printable(v.Set.Files[i])
+		return printable.Line(v.Set.Files[i])
 	case v.Source != nil:
 		return fmt.Sprintf("#%d", v.Source[i])
 	}
@@ -142,13 +144,13 @@ func (v Evidence) label(i int) string {
 	if label < 0 || label >= len(v.Set.Classes) {
 		return fmt.Sprint(label)
 	}
-	return printable(v.Set.Classes[label])
+	return printable.Line(v.Set.Classes[label])
 }
 
 // dataURI returns sample i as a PNG inside a URL.
 func (v Evidence) dataURI(i int) (template.URL, error) {
 	var b bytes.Buffer
-	if err := png.Encode(&b, v.image(i)); err != nil {
+	if err := png.Encode(&b, shrunk(v.image(i))); err != nil {
 		return "", fmt.Errorf("picture of sample %d: %w", i, err)
 	}
 	return embedded(b.Bytes()), nil
@@ -167,6 +169,21 @@ func (v Evidence) image(i int) image.Image {
 		m.Pix[4*k+3] = 0xff
 	}
 	return m
+}
+
+// pictureSide is the most pixels that a picture of a gallery is wide or high: it
+// is shown smaller, and a page of whole photographs would be too large to open.
+const pictureSide = 128
+
+func shrunk(m image.Image) image.Image {
+	size := m.Bounds().Size()
+	longest := max(size.X, size.Y)
+	if longest <= pictureSide {
+		return m
+	}
+	out := image.NewRGBA(image.Rect(0, 0, max(1, size.X*pictureSide/longest), max(1, size.Y*pictureSide/longest)))
+	draw.BiLinear.Scale(out, out.Bounds(), m, m.Bounds(), draw.Src, nil)
+	return out
 }
 
 // byLoss returns all samples, lowest loss first, those without a number last.

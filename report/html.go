@@ -8,12 +8,10 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"cordon/internal/atomicfile"
+	"cordon/internal/printable"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -64,23 +62,13 @@ func functions() template.FuncMap {
 		"number":  func(index int) int { return index + 1 },
 		"ratio":   func(n, all int) string { return ratio(n, all).fixed(4) },
 		"percent": Number.percent,
-		"text":    printable,
-		"listing": printableLines,
+		"text":    printable.Line,
+		"listing": printable.Text,
 		"time":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") },
 		"triggered": func(all []Model) bool {
 			return slices.ContainsFunc(all, func(m Model) bool { return m.ASR != nil || m.RA != nil || m.Floor != nil })
 		},
 	}
-}
-
-// printableLines is printable with line breaks and tabs kept.
-func printableLines(s string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) || c == '\n' || c == '\t' {
-			return c
-		}
-		return utf8.RuneError
-	}, s)
 }
 
 // Headline says in one sentence what the run did, without a verdict.
@@ -109,17 +97,22 @@ func (p *page) TotalSeconds() Number {
 // PeakMiB is the largest resident memory.
 func (p *page) PeakMiB() int64 { return p.Machine.PeakResident >> 20 }
 
+// Repaired tells whether the run made an M_c.
+func (p *page) Repaired() bool {
+	return slices.ContainsFunc(p.Models, func(m Model) bool { return m.Name == "M_c" })
+}
+
 // Target is what the poison aims at.
-func (p *page) Target() string { return printable(p.target()) }
+func (p *page) Target() string { return printable.Line(p.target()) }
 
 // ClassName is the class that a part of it aims at.
-func (p *page) ClassName(target int) string { return printable(p.className(target)) }
+func (p *page) ClassName(target int) string { return printable.Line(p.className(target)) }
 
 // RankedBy says in words what the isolation order is.
 func (p *page) RankedBy() string {
 	model := map[string]string{"partial": "M′", "base": "M_s"}[p.Isolation.Model]
 	if model == "" {
-		model = printable(p.Isolation.Model)
+		model = printable.Line(p.Isolation.Model)
 	}
 	if p.Isolation.Epoch > 0 {
 		model = fmt.Sprintf("%s after its epoch %d", model, p.Isolation.Epoch)
@@ -132,7 +125,7 @@ func (p *page) RankedBy() string {
 	case "gap":
 		return "the gap between the losses under M_s and M′"
 	}
-	return printable(p.Isolation.Ranking)
+	return printable.Line(p.Isolation.Ranking)
 }
 
 func newPage(r *Report, v Evidence) (*page, error) {
@@ -152,7 +145,7 @@ func newPage(r *Report, v Evidence) (*page, error) {
 	if p.Retained, err = v.pictures(v.retained(r.Seed)); err != nil {
 		return nil, err
 	}
-	if p.LossCharts, err = lossCharts(r, v); err != nil {
+	if p.LossCharts, err = lossCharts(r); err != nil {
 		return nil, err
 	}
 	if p.RankingCharts, err = rankingCharts(r, v); err != nil {
@@ -167,26 +160,18 @@ func collect(charts ...*chart) []*chart {
 	return slices.DeleteFunc(charts, func(c *chart) bool { return c == nil })
 }
 
-func lossCharts(r *Report, v Evidence) ([]*chart, error) {
-	partial, base := r.Losses.Partial, r.Losses.Base
-	// The samples themselves, where they are there, also know the poison.
-	if v.PartialLoss != nil {
-		partial = NewHistogram(v.PartialLoss, v.Poisoned)
-	}
-	if v.BaseLoss != nil {
-		base = NewHistogram(v.BaseLoss, v.Poisoned)
-	}
+func lossCharts(r *Report) ([]*chart, error) {
 	var thresholds [2]*Number
 	if r.Isolation.Model == "base" {
 		thresholds[1] = r.Isolation.Threshold
 	} else {
 		thresholds[0] = r.Isolation.Threshold
 	}
-	first, err := lossChart("Losses under the partial model M′", partial, thresholds[0])
+	first, err := lossChart("Losses under the partial model M′", r.Losses.Partial, thresholds[0])
 	if err != nil {
 		return nil, err
 	}
-	second, err := lossChart("Losses under the base model M_s", base, thresholds[1])
+	second, err := lossChart("Losses under the base model M_s", r.Losses.Base, thresholds[1])
 	return collect(first, second), err
 }
 
@@ -316,8 +301,7 @@ func foundChart(r *Report) (*chart, error) {
 		}
 		all = append(all, s)
 	}
-	p := newPlot("epoch", "recall of the poison, %")
-	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
+	p := epochPlot("recall of the poison, %")
 	p.Y.Min, p.Y.Max = 0, 100
 	return lineChart(fmt.Sprintf("Poison among the %s isolated, by epoch", r.Isolation.Rate.percent()), p, all...)
 }
@@ -340,8 +324,7 @@ func apartChart(r *Report) (*chart, error) {
 		}
 		all = append(all, poisoned, others)
 	}
-	p := newPlot("epoch", "mean loss, nats")
-	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
+	p := epochPlot("mean loss, nats")
 	p.Y.Min = 0
 	return lineChart("Loss of the poison, by epoch", p, all...)
 }
@@ -416,15 +399,12 @@ func trainingCharts(r *Report) ([]*chart, error) {
 		loss = append(loss, l)
 		accuracy = append(accuracy, train, test)
 	}
-	p := newPlot("epoch", "training loss, nats")
-	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
+	p := epochPlot("training loss, nats")
 	p.Y.Min = 0
 	first, err := lineChart("Loss by epoch", p, loss...)
 	if err != nil {
 		return nil, err
 	}
-	p = newPlot("epoch", "accuracy, %")
-	p.X.Tick.Marker = plot.TickerFunc(wholeTicks)
-	second, err := lineChart("Accuracy by epoch", p, accuracy...)
+	second, err := lineChart("Accuracy by epoch", epochPlot("accuracy, %"), accuracy...)
 	return collect(first, second), err
 }

@@ -2,8 +2,11 @@ package report
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/xml"
 	"errors"
+	"image"
+	"image/png"
 	"io"
 	"math"
 	"os"
@@ -11,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"cordon/dataset"
 )
 
 // keep writes the synthetic pages to a folder, to look at them.
@@ -146,11 +151,13 @@ func TestWriteHTMLOddRuns(t *testing.T) {
 			r.Curves[0].Epochs[2].Loss, r.Curves[1].Epochs[0].Loss = nan, Number(math.Inf(1))
 			r.Stages[0].ImagesPerSecond, r.Isolation.Rate, r.Models[0].ACC = nan, nan, &nan
 			r.Isolation.Threshold = &nan
+			r.Losses.Partial = NewHistogram(v.PartialLoss, v.Poisoned)
 		},
 		"huge figures": func(r *Report, v *Evidence) {
 			r.Curves[0].Epochs[2].Loss, r.Curves[0].Epochs[3].Loss = math.MaxFloat64, -1e8
 			r.Curves[1].Epochs = []Epoch{{Epoch: 1, Loss: 1}, {Epoch: 2, Loss: 1 + 1e-15}}
 			v.PartialLoss[0], v.PartialLoss[1] = math.MaxFloat32, -1
+			r.Losses.Partial = NewHistogram(v.PartialLoss, v.Poisoned)
 		},
 		"no poison":  func(_ *Report, v *Evidence) { clear(v.Poisoned) },
 		"all poison": func(_ *Report, v *Evidence) { v.Isolated = v.Order },
@@ -199,6 +206,56 @@ func TestWriteHTMLRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the page says of M_c and of recalibration depends on what was made.
+func TestWriteHTMLWithoutRepair(t *testing.T) {
+	const clean, over = "M_c is the clean model", "M_c over the retained ones"
+	r, v := synthetic()
+	if page := writePage(t, r, v); !strings.Contains(page, clean) || !strings.Contains(page, over) {
+		t.Error("page of a repaired run does not explain M_c")
+	}
+	r.Models = r.Models[:2]
+	page := writePage(t, r, v)
+	if strings.Contains(page, clean) || strings.Contains(page, over) {
+		t.Error("page of a run without repair speaks of M_c")
+	}
+	if !strings.Contains(page, "recomputed over all samples.") {
+		t.Error("page does not explain recalibration")
+	}
+}
+
+// A page of photographs must not grow with their size.
+func TestPicturesAreSmall(t *testing.T) {
+	for _, channels := range []int{1, 3} {
+		s := &dataset.Set{Width: 512, Height: 256, Channels: channels, Labels: []int32{0}}
+		s.Pixels = bytes.Repeat([]byte{7}, s.ImageBytes())
+		m := shownPicture(t, s)
+		if got := m.Bounds().Max; got != image.Pt(pictureSide, pictureSide/2) {
+			t.Errorf("%d channels: shrunk to %v", channels, got)
+		}
+		if r, _, _, a := m.At(9, 9).RGBA(); r>>8 != 7 || a>>8 != 255 {
+			t.Errorf("%d channels: pixel %v", channels, m.At(9, 9))
+		}
+	}
+	s := &dataset.Set{Width: 28, Height: 28, Channels: 1, Labels: []int32{0}, Pixels: make([]byte, 28*28)}
+	if got := shownPicture(t, s).Bounds().Max; got != image.Pt(28, 28) {
+		t.Errorf("a small picture became %v", got)
+	}
+}
+
+func shownPicture(t *testing.T, s *dataset.Set) image.Image {
+	t.Helper()
+	source, err := Evidence{Set: s}.dataURI(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(source), "base64,")
+	m, err := png.Decode(base64.NewDecoder(base64.StdEncoding, strings.NewReader(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 func TestRetainedAvoidsIsolated(t *testing.T) {

@@ -61,7 +61,7 @@ type Machine struct {
 // Data is what was cleaned.
 type Data struct {
 	Name        string   `json:"name"`
-	Format      string   `json:"format"` // idx, cifar10, cifar100 or folder
+	Format      string   `json:"format"` // idx, cifar10, cifar100, folder, csv, jsonl or tsrd
 	Height      int      `json:"height"` // pixels
 	Width       int      `json:"width"`
 	Channels    int      `json:"channels"`
@@ -81,7 +81,7 @@ type Recipe struct {
 
 // Stage is one timed part of the run.
 type Stage struct {
-	Name            string `json:"name"` // base, partial, score, repair, …
+	Name            string `json:"name"` // base, partial, recalibrate-base, repair, …
 	Seconds         Number `json:"seconds"`
 	Images          int64  `json:"images"`
 	ImagesPerSecond Number `json:"images_per_second"`
@@ -266,7 +266,7 @@ func Read(path string) (*Report, error) {
 	}
 	r, err := parse(b)
 	if err != nil {
-		return nil, &dataset.FormatError{Path: path, Offset: -1, Reason: err.Error()}
+		return nil, &dataset.FormatError{Path: path, Offset: -1, Reason: err.Error(), Err: err}
 	}
 	return r, nil
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"math"
@@ -133,6 +134,10 @@ func TestReadRefuses(t *testing.T) {
 				t.Errorf("got %q, want it to say %q", err, c.reason)
 			}
 		})
+	}
+	var syntax *json.SyntaxError
+	if _, err := Read("report.go"); !errors.As(err, &syntax) {
+		t.Errorf("not JSON: %v has no cause", err)
 	}
 	if _, err := Read(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent file: %v", err)

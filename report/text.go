@@ -6,8 +6,9 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"cordon/internal/printable"
 )
 
 // columns is the width that Table keeps to.
@@ -175,21 +176,10 @@ func cell(s string, width int) string {
 // clip makes s printable, since names come from hostile files, and cuts it to
 // at most width characters.
 func clip(s string, width int) string {
-	s = printable(s)
+	s = printable.Line(s)
 	if utf8.RuneCountInString(s) <= width {
 		return s
 	}
 	runes := []rune(s)
 	return string(runes[:width-1]) + "…"
-}
-
-// printable replaces what is not a visible character or a space: control
-// characters, marks that turn the writing direction, bytes that are not UTF-8.
-func printable(s string) string {
-	return strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return utf8.RuneError
-	}, s)
 }

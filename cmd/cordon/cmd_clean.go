@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -56,8 +55,8 @@ An interrupted run continues with the same command and ends in the same result.
 		},
 	}
 	cmd.Flags().StringVarP(&c.out, "out", "o", "", "folder of the run (required)")
-	cmd.Flags().BoolVar(&c.skipBad, "skip-bad", false, "leave out image files that cannot be read, and list them")
 	cmd.Flags().DurationVar(&c.save, "checkpoint-every", cordon.DefaultCheckpointEvery, "time between checkpoints; 0 saves after every step")
+	addSkipBad(cmd, &c.skipBad)
 	addStore(cmd, &c.store)
 	c.recipe.add(cmd)
 	c.engine.add(cmd)
@@ -82,11 +81,10 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 	if c.save == 0 {
 		c.save = -1 // what cordon.Options calls every step
 	}
-	if within(c.data, c.out) {
-		return usagef("%s lies inside the source %s, which stays as it is", c.out, c.data)
-	}
-	if err := checkStore(c.data, c.store); err != nil {
-		return err
+	for _, path := range []string{c.out, c.store} {
+		if err := outside(c.data, path); err != nil {
+			return err
+		}
 	}
 	ctx, term := cmd.Context(), newConsole(cmd, c.json)
 	opt := dataset.Options{Size: r.Data.Size, SkipBad: c.skipBad, Store: c.store}
@@ -115,9 +113,6 @@ func (c *cleaning) run(cmd *cobra.Command) error {
 // announce says what will be done.
 func (c *cleaning) announce(events event.Sink, r cordon.Recipe, train, test *dataset.Set) {
 	note(events, "%s", describe(train, test))
-	for _, bad := range train.Skipped {
-		note(events, "left out: %s", bad.Error())
-	}
 	used := "all of it"
 	if r.Data.Sample > 0 && r.Data.Sample < train.Len() {
 		used = fmt.Sprintf("a sample of %d", r.Data.Sample)
@@ -128,7 +123,10 @@ func (c *cleaning) announce(events event.Sink, r cordon.Recipe, train, test *dat
 	}
 	note(events, "partial training of %s on %s: M_s %d epochs, M′ %d epochs, isolate %.3g %%, %s; into %s",
 		r.Model.Arch, used, r.Base.Epochs, r.Partial.Epochs, 100*r.Isolate.Rate, unlearn, c.out)
-	if _, err := os.Stat(filepath.Join(c.out, rundir.ManifestFile)); err == nil {
+	switch {
+	case exists(filepath.Join(c.out, rundir.ReportJSON)):
+		note(events, "%s holds a finished run: nothing is left to do", c.out)
+	case exists(filepath.Join(c.out, rundir.ManifestFile)):
 		note(events, "%s holds a run already: if data and settings are the same, it continues", c.out)
 	}
 }

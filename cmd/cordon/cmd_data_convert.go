@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -72,7 +70,7 @@ large.
 	f.BoolVar(&c.crop, "crop", false, "cut images to the boxes that TSRD or a manifest gives")
 	f.StringSliceVar(&c.enlarge, "enlarge", nil, "`variants` to write of every training image, or paper")
 	f.Uint64Var(&c.seed, "seed", 0, "draws the colour jitter of --enlarge")
-	f.BoolVar(&c.skipBad, "skip-bad", false, "leave out image files that cannot be read, and list them")
+	addSkipBad(cmd, &c.skipBad)
 	addStore(cmd, &c.store)
 	addJSON(cmd, &c.json)
 	return cmd
@@ -91,7 +89,6 @@ func (c *converting) run(ctx context.Context, term *console) error {
 	defer train.Close()
 	defer test.Close()
 	note(c.events, "%s", describe(train, test))
-	c.tellSkipped(train, test)
 	if train, err = c.enlarged(train); err != nil {
 		return err
 	}
@@ -113,24 +110,13 @@ func (c *converting) check() error {
 		return usagef("--format %q: want one of %s", c.format, strings.Join(dataset.Formats(), ", "))
 	}
 	c.out = filepath.Clean(c.out)
-	if within(c.data, c.out) {
-		return usagef("%s lies inside the source %s, which stays as it is", c.out, c.data)
+	if err := outside(c.data, c.out); err != nil {
+		return err
 	}
-	if _, err := os.Lstat(c.out); err == nil {
-		return &hinted{fmt.Errorf("%s: %w", c.out, fs.ErrExist), "nothing is overwritten: remove it or choose another name"}
+	if err := absent(c.out); err != nil {
+		return err
 	}
-	return checkStore(c.data, c.store)
-}
-
-func (c *converting) tellSkipped(sets ...*dataset.Set) {
-	for _, s := range sets {
-		if s == nil {
-			continue
-		}
-		for _, bad := range s.Skipped {
-			note(c.events, "left out: %s", bad.Error())
-		}
-	}
+	return outside(c.data, c.store)
 }
 
 // enlarged returns the training set with the variants asked for.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -103,7 +102,7 @@ func (g *getting) get(cmd *cobra.Command, set fetch.Set, dir string) error {
 	ctx := cmd.Context()
 	opt := fetch.DefaultOptions(dir)
 	opt.From, opt.Events = g.from, event.NewTerminal(cmd.ErrOrStderr())
-	if _, err := os.Lstat(dir); err == nil {
+	if exists(dir) {
 		if err := set.Check(ctx, dir); err != nil {
 			return &hinted{fmt.Errorf("%s is there but is not %s: %w", dir, set.Name, err), "nothing is overwritten: remove it or choose another folder with -o"}
 		}

@@ -66,7 +66,7 @@ accepts them.
 }
 
 func (i *inspecting) run(cmd *cobra.Command) error {
-	if err := checkStore(i.data, i.store); err != nil {
+	if err := outside(i.data, i.store); err != nil {
 		return err
 	}
 	events := event.NewTerminal(cmd.ErrOrStderr())
@@ -94,10 +94,10 @@ func (i *inspecting) run(cmd *cobra.Command) error {
 // depends on a size.
 func (i *inspecting) inspect(ctx context.Context, events event.Sink) (*inspect.Report, error) {
 	opt := dataset.Options{SkipBad: true, Store: i.store}
-	train, test, err := readData(ctx, i.data, opt, events)
+	train, test, err := openData(ctx, i.data, opt, events)
 	if errors.Is(err, dataset.ErrNeedsSize) {
 		opt.Size = i.size
-		train, test, err = readData(ctx, i.data, opt, events)
+		train, test, err = openData(ctx, i.data, opt, events)
 	}
 	if err != nil {
 		return nil, err

@@ -47,11 +47,12 @@ func (d *diagnosis) add(c check) {
 
 // doctoring is one call of cordon doctor.
 type doctoring struct {
-	data   string
-	store  string
-	json   bool
-	engine engineFlags
-	recipe recipeFlags
+	data    string
+	store   string
+	skipBad bool
+	json    bool
+	engine  engineFlags
+	recipe  recipeFlags
 }
 
 func newDoctor() *cobra.Command {
@@ -76,6 +77,7 @@ needed is missing.
 	}
 	d.recipe.add(cmd)
 	d.engine.add(cmd)
+	addSkipBad(cmd, &d.skipBad)
 	addStore(cmd, &d.store)
 	cmd.Flags().BoolVar(&d.json, "json", false, "print one JSON object")
 	return cmd
@@ -89,7 +91,7 @@ func (d *doctoring) run(cmd *cobra.Command) error {
 	if err := d.engine.check(); err != nil {
 		return err
 	}
-	if err := checkStore(d.data, d.store); err != nil {
+	if err := outside(d.data, d.store); err != nil {
 		return err
 	}
 	found := &diagnosis{Version: doctorVersion, OK: true}
@@ -100,8 +102,11 @@ func (d *doctoring) run(cmd *cobra.Command) error {
 	}
 	if d.data != "" && found.OK {
 		c, err := d.duration(cmd, r)
-		if err != nil {
+		if errors.Is(err, context.Canceled) {
 			return err
+		}
+		if err != nil {
+			c = check{Name: "data", Detail: err.Error(), Hint: hintFor(err)}
 		}
 		found.add(c)
 	}
@@ -249,7 +254,7 @@ func judgeProducts(blas, conv float64) check {
 // duration estimates how long cordon clean takes on the data.
 func (d *doctoring) duration(cmd *cobra.Command, r cordon.Recipe) (check, error) {
 	events := event.NewTerminal(cmd.ErrOrStderr())
-	train, test, err := readData(cmd.Context(), d.data, dataset.Options{Size: r.Data.Size, Store: d.store}, events)
+	train, test, err := readData(cmd.Context(), d.data, dataset.Options{Size: r.Data.Size, SkipBad: d.skipBad, Store: d.store}, events)
 	if err != nil {
 		return check{}, err
 	}

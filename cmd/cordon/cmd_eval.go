@@ -33,13 +33,14 @@ func newEval() *cobra.Command {
 		Use:   "eval RUN|MODEL DATA",
 		Short: "measure a run or a model; with a truth file also against the attack",
 		Long: `Measures on the test split of DATA. For the folder of a run it evaluates every
-model of it and writes the report anew; for a model file (safetensors) it prints
-its accuracy.
+model of it, in the run's precision, and writes the report anew; for a model file
+(safetensors) it prints its accuracy in fp32.
 
 With --truth, the file that cordon poison wrote, it also applies the trigger:
 ASR is the share of triggered images taken for the target class, floor the same
 without the trigger, RA the share of triggered images still recognised. For a
-run it also says how well the poisoned samples were isolated.
+run it also says how well the poisoned samples were isolated; that needs no test
+split.
 
 ` + exitCodesHelp,
 		Example: "  cordon eval run poisoned --truth poisoned.truth.json",
@@ -51,7 +52,7 @@ run it also says how well the poisoned samples were isolated.
 	}
 	cmd.Flags().StringVar(&e.truth, "truth", "", "truth `file` of the poisoned data")
 	cmd.Flags().IntVar(&e.size, "size", 0, "resize images to `N` × N pixels (default: what the run was made with)")
-	cmd.Flags().BoolVar(&e.skipBad, "skip-bad", false, "leave out image files that cannot be read, as cordon clean did")
+	addSkipBad(cmd, &e.skipBad)
 	addStore(cmd, &e.store)
 	e.engine.add(cmd)
 	addJSON(cmd, &e.json)
@@ -62,7 +63,7 @@ func (e *evaluating) run(cmd *cobra.Command) error {
 	if err := e.engine.check(); err != nil {
 		return err
 	}
-	if err := checkStore(e.data, e.store); err != nil {
+	if err := outside(e.data, e.store); err != nil {
 		return err
 	}
 	info, err := os.Stat(e.subject)
@@ -117,7 +118,7 @@ func (e *evaluating) evalRun(ctx context.Context, term *console, opt evaluation.
 
 func (e *evaluating) evalModel(ctx context.Context, term *console, opt evaluation.Options) error {
 	var err error
-	if opt.Test, err = readTest(ctx, e.data, e.reading()); err != nil {
+	if opt.Test, err = readTest(ctx, e.data, e.reading(), term.events); err != nil {
 		return err
 	}
 	defer opt.Test.Close()

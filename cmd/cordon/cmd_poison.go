@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +29,7 @@ type poisoning struct {
 	seed           uint64
 	size           int
 	store          string
+	skipBad        bool
 	truth, preview string
 	json           bool
 	events         event.Sink
@@ -99,6 +99,7 @@ docs/formats.md and recipes/poison.
 	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
+	addSkipBad(cmd, &p.skipBad)
 	addStore(cmd, &p.store)
 	addJSON(cmd, &p.json)
 	return cmd
@@ -181,7 +182,7 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err := p.checkPaths(); err != nil {
 		return err
 	}
-	clean, test, err := readData(ctx, p.data, dataset.Options{Size: p.size, Store: p.store}, p.events)
+	clean, test, err := readData(ctx, p.data, dataset.Options{Size: p.size, SkipBad: p.skipBad, Store: p.store}, p.events)
 	if err != nil {
 		return err
 	}
@@ -219,43 +220,17 @@ func (p *poisoning) checkPaths() error {
 		if path == "" {
 			continue
 		}
-		if _, err := os.Lstat(path); err == nil {
-			return &hinted{fmt.Errorf("%s: %w", path, fs.ErrExist), "nothing is overwritten: remove it or choose another name"}
+		if err := absent(path); err != nil {
+			return err
 		}
-		if within(p.data, path) {
-			return usagef("%s lies inside the source %s, which stays as it is", path, p.data)
+		if err := outside(p.data, path); err != nil {
+			return err
 		}
 	}
 	if p.out != "" && (within(p.out, p.truth) || within(p.out, p.preview)) {
 		return usagef("the truth must not lie inside the data set %s", p.out)
 	}
-	return checkStore(p.data, p.store)
-}
-
-// within tells whether path is dir or lies in it. Links are followed as far as
-// the paths exist.
-func within(dir, path string) bool {
-	if path == "" {
-		return false
-	}
-	rel, err := filepath.Rel(resolved(dir), resolved(path))
-	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
-}
-
-func resolved(path string) string {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return path
-	}
-	for rest := ""; ; {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			return filepath.Join(real, rest)
-		}
-		if path == filepath.Dir(path) {
-			return filepath.Join(path, rest)
-		}
-		path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest)
-	}
+	return outside(p.data, p.store)
 }
 
 // write makes the copy in a hidden folder, writes the truth, and only then
@@ -265,7 +240,7 @@ func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poiso
 		truth.Poisoned = poisoned.Fingerprint()
 		return p.record(truth, clean, poisoned)
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(p.out), ".poison-*")
+	tmp, err := os.MkdirTemp(filepath.Dir(p.out), "."+filepath.Base(p.out)+".tmp-*")
 	if err != nil {
 		return err
 	}

@@ -17,9 +17,12 @@ func newVersion() *cobra.Command {
 		Example: "  cordon version",
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "cordon %s (%s, %s/%s)\n",
-				cordon.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("cordon %s (%s, %s/%s)", cordon.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,15 +15,41 @@ import (
 	"cordon/internal/event"
 )
 
-// readData opens the training split of dir and, where there is one, the test
-// split (nil otherwise).
+// readData is openData, and lists the files that were left out.
 func readData(ctx context.Context, dir string, opt dataset.Options, events event.Sink) (train, test *dataset.Set, err error) {
+	train, test, err = openData(ctx, dir, opt, events)
+	tellSkipped(events, train)
+	tellSkipped(events, test)
+	return train, test, err
+}
+
+// readTest opens the test split of dir, which must have one, and lists the files
+// that were left out.
+func readTest(ctx context.Context, dir string, opt dataset.Options, events event.Sink) (*dataset.Set, error) {
 	opt.Progress = reading(events)
-	train, err = dataset.Open(ctx, dir, dataset.Train, opt)
-	if err != nil {
-		return nil, nil, readingFailed(err, opt)
+	test, err := openSplit(ctx, dir, dataset.Test, opt)
+	tellSkipped(events, test)
+	return test, err
+}
+
+func tellSkipped(events event.Sink, s *dataset.Set) {
+	if s == nil {
+		return
 	}
-	test, err = readTest(ctx, dir, opt)
+	for _, bad := range s.Skipped {
+		note(events, "left out: %s", bad.Error())
+	}
+}
+
+// openData opens the training split of dir and, where there is one, the test
+// split (nil otherwise).
+func openData(ctx context.Context, dir string, opt dataset.Options, events event.Sink) (train, test *dataset.Set, err error) {
+	opt.Progress = reading(events)
+	train, err = openSplit(ctx, dir, dataset.Train, opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	test, err = openSplit(ctx, dir, dataset.Test, opt)
 	if errors.Is(err, dataset.ErrNoSplit) {
 		return train, nil, nil
 	}
@@ -32,9 +60,8 @@ func readData(ctx context.Context, dir string, opt dataset.Options, events event
 	return train, test, nil
 }
 
-// readTest opens the test split of dir; it is an error if there is none.
-func readTest(ctx context.Context, dir string, opt dataset.Options) (*dataset.Set, error) {
-	set, err := dataset.Open(ctx, dir, dataset.Test, opt)
+func openSplit(ctx context.Context, dir string, split dataset.Split, opt dataset.Options) (*dataset.Set, error) {
+	set, err := dataset.Open(ctx, dir, split, opt)
 	if err != nil {
 		return nil, readingFailed(err, opt)
 	}
@@ -52,7 +79,7 @@ func readingFailed(err error, opt dataset.Options) error {
 	case errors.As(err, &bad) && opt.Store != "" && within(opt.Store, bad.Path):
 		return &hinted{err, "remove this file and it is made again"}
 	case errors.As(err, &bad) && !opt.SkipBad && isImage(bad.Path):
-		return &hinted{err, "cordon clean --skip-bad leaves bad image files out and lists them"}
+		return &hinted{err, "--skip-bad leaves bad image files out and lists them"}
 	}
 	return err
 }
@@ -61,13 +88,52 @@ func isImage(path string) bool {
 	return slices.Contains(dataset.Extensions(), strings.ToLower(filepath.Ext(path)))
 }
 
-// checkStore refuses a store in the source, which stays as it is. Either may be
-// empty.
-func checkStore(data, store string) error {
-	if data != "" && store != "" && within(data, store) {
-		return usagef("the store %s lies inside the source %s, which stays as it is", store, data)
+// outside refuses to write to a path in the source, which stays as it is. Either
+// may be empty.
+func outside(data, path string) error {
+	if data != "" && within(data, path) {
+		return usagef("%s lies inside the source %s, which stays as it is", path, data)
 	}
 	return nil
+}
+
+// absent refuses to overwrite anything.
+func absent(path string) error {
+	if exists(path) {
+		return &hinted{fmt.Errorf("%s: %w", path, fs.ErrExist), "nothing is overwritten: remove it or choose another name"}
+	}
+	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// within tells whether path is dir or lies in it. Links are followed as far as
+// the paths exist.
+func within(dir, path string) bool {
+	if path == "" {
+		return false
+	}
+	rel, err := filepath.Rel(resolved(dir), resolved(path))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+func resolved(path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return path
+	}
+	for rest := ""; ; {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			return filepath.Join(real, rest)
+		}
+		if path == filepath.Dir(path) {
+			return filepath.Join(path, rest)
+		}
+		path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest)
+	}
 }
 
 // reading turns a reader's progress into events, writing a writer's.

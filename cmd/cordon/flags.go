@@ -99,6 +99,10 @@ func addJSON(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "write events to stdout, one JSON object a line; everything for people goes to stderr")
 }
 
+func addSkipBad(cmd *cobra.Command, skipBad *bool) {
+	cmd.Flags().BoolVar(skipBad, "skip-bad", false, "leave out image files that cannot be read, and list them")
+}
+
 func addStore(cmd *cobra.Command, store *string) {
 	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for image files that take more than it has")
 }

@@ -11,11 +11,11 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"cordon"
+	"cordon/internal/printable"
 	"cordon/internal/recipe"
 )
 
@@ -63,6 +63,7 @@ func newRoot(stdout, stderr io.Writer) *cobra.Command {
 that look like a planted backdoor, and trains a model without it.
 
 ` + exitCodesHelp,
+		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		Args:              usageArgs(cobra.NoArgs),
@@ -71,6 +72,7 @@ that look like a planted backdoor, and trains a model without it.
 	}
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.AddCommand(newPoison(), newClean(), newEval(), newData(), newDoctor(), newVersion())
 	return root
@@ -161,14 +163,7 @@ func hintFor(err error) string {
 	return ""
 }
 
-// oneLine keeps line breaks and control characters of hostile names away from
-// the terminal.
+// oneLine makes one line of a text, safe for a terminal.
 func oneLine(text string) string {
-	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return '?'
-		}
-		return r
-	}, text)
+	return printable.Line(strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }

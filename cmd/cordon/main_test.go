@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"cordon/dataset"
 	"cordon/internal/recipe"
@@ -203,8 +204,8 @@ func TestExitCode(t *testing.T) {
 
 func TestTellOneLine(t *testing.T) {
 	var b strings.Builder
-	tell(&b, &hinted{errors.Join(errors.New("evil\x1b[31m name"), fs.ErrExist), "do this"})
-	if want := "cordon: evil?[31m name; file already exists\nhint: do this\n"; b.String() != want {
+	tell(&b, &hinted{errors.Join(errors.New("evil\x1b[31m \u202ename"), fs.ErrExist), "do this"})
+	if want := "cordon: evil�[31m �name; file already exists\nhint: do this\n"; b.String() != want {
 		t.Errorf("told %q, want %q", b.String(), want)
 	}
 }
@@ -229,13 +230,22 @@ func TestCleanIsBlind(t *testing.T) {
 }
 
 func TestHelpStatesExitCodesAndExample(t *testing.T) {
+	checked := 0
+	var check func(*cobra.Command)
+	check = func(cmd *cobra.Command) {
+		checked++
+		if !strings.Contains(cmd.Long, exitCodesHelp) || !strings.Contains(cmd.Example, cmd.CommandPath()) {
+			t.Errorf("%s: the help lacks the exit codes or an example", cmd.CommandPath())
+		}
+		for _, sub := range cmd.Commands() {
+			check(sub)
+		}
+	}
 	for _, cmd := range newRoot(nil, nil).Commands() {
-		if cmd.Name() == "help" || cmd.Name() == "completion" {
-			continue
-		}
-		if !strings.Contains(cmd.Long, exitCodesHelp) || !strings.Contains(cmd.Example, "cordon "+cmd.Name()) {
-			t.Errorf("%s: the help lacks the exit codes or an example", cmd.Name())
-		}
+		check(cmd)
+	}
+	if checked < 9 {
+		t.Errorf("looked at %d commands", checked)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cordon/internal/event"
+	"cordon/internal/metric"
 	"cordon/internal/nn"
 	"cordon/internal/recipe"
 	"cordon/internal/rundir"
@@ -152,13 +153,8 @@ func (p *pt) testAccuracy(m *nn.Model, stage string) (map[string]float64, error)
 	if err != nil {
 		return nil, err
 	}
-	correct := 0
-	for i, label := range set.Labels {
-		if scores.Predictions[i] == label {
-			correct++
-		}
-	}
-	return map[string]float64{"test_accuracy": float64(correct) / float64(set.Len())}, nil
+	accuracy, err := metric.Accuracy(scores.Predictions, set.Labels)
+	return map[string]float64{"test_accuracy": accuracy}, err
 }
 
 func (p *pt) description() nn.Description {

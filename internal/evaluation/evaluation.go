@@ -23,23 +23,25 @@ import (
 // Options says what is evaluated against what.
 type Options struct {
 	// Train is the training set of the run, which Run needs. Test is the clean
-	// test set, to which the trigger is applied.
+	// test set, to which the trigger is applied; Run does without where there is
+	// none, Model needs it.
 	Train, Test *dataset.Set
 	// Truth says what was poisoned; nil measures ACC only.
-	Truth *attack.Truth
-	// BF16 makes Model compute in bfloat16; Run takes the run's own precision.
-	BF16    bool
+	Truth   *attack.Truth
 	Library string // the engine library; empty looks in the usual places
 	Device  string // cpu, cuda or cuda:N; empty is cpu
 	Threads int    // 0 is one per processor
 	Events  event.Sink
 }
 
-// Model evaluates one model file on the test images.
+// Model evaluates one model file on the test images, in fp32.
 func Model(ctx context.Context, path string, opt Options) (report.Model, error) {
 	result := report.Model{Name: path, File: path}
+	if opt.Test == nil {
+		return result, errors.New("no test images to evaluate on")
+	}
 	err := with(ctx, opt, func(e *evaluator) error {
-		m, d, err := nn.Load(e.engine, path, e.device, opt.BF16)
+		m, d, err := nn.Load(e.engine, path, e.device, false)
 		if err != nil {
 			return err
 		}
@@ -66,9 +68,6 @@ type evaluator struct {
 // with opens the engine, makes the triggers of the test images, and runs f on
 // the engine's thread.
 func with(ctx context.Context, opt Options, f func(*evaluator) error) error {
-	if opt.Test == nil {
-		return errors.New("no test images to evaluate on")
-	}
 	if opt.Events == nil {
 		opt.Events = event.Discard
 	}

@@ -29,8 +29,10 @@ type run struct {
 	losses    isolate.Evidence
 }
 
-// Run evaluates every model of a finished run and, with truth, the isolation;
-// it adds the figures to the run's report and returns it.
+// Run evaluates every model of a finished run on the test images, if there are
+// any, in the run's own precision, and, with truth, the isolation. It puts the
+// figures into the run's report in place of those of an earlier evaluation, and
+// returns it.
 func Run(ctx context.Context, path string, opt Options) (*report.Report, error) {
 	r, err := load(path, opt)
 	if err != nil {
@@ -41,14 +43,14 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 		return nil, err
 	}
 	poisoned := changed.poisoned(r.set.Len())
-	opt.BF16 = r.recipe.Model.Precision == "bf16"
-	if err := with(ctx, opt, func(e *evaluator) error { return r.models(ctx, e) }); err != nil {
+	if err := r.models(ctx, opt); err != nil {
 		return nil, err
 	}
 	division, err := isolate.Divide(r.recipe.Isolate, r.losses)
 	if err != nil {
 		return nil, err
 	}
+	r.report.Truth = nil
 	if opt.Truth != nil {
 		if r.report.Truth, err = r.truth(changed, poisoned, division); err != nil {
 			return nil, err
@@ -69,6 +71,9 @@ func load(path string, opt Options) (*run, error) {
 	}
 	if opt.Train == nil || opt.Train.Fingerprint() != manifest.Fingerprint {
 		return nil, fmt.Errorf("%s was made from other training data (%s)", path, manifest.Data)
+	}
+	if opt.Test != nil && manifest.TestFingerprint != "" && opt.Test.Fingerprint() != manifest.TestFingerprint {
+		return nil, fmt.Errorf("%s was tested on other test data (%s)", path, manifest.Data)
 	}
 	r := &run{dir: dir}
 	if r.recipe, err = recipe.Read(dir.Path(rundir.RecipeFile)); err != nil {
@@ -130,28 +135,42 @@ func (c *changes) mark(n int, wanted func(attack.Changed) bool) []bool {
 	return out
 }
 
-// models evaluates every model of the run.
-func (r *run) models(ctx context.Context, e *evaluator) error {
-	r.report.Models = nil
-	for _, c := range defense.Models(r.recipe) {
-		row := report.Model{Name: c.Name, File: c.Weights}
-		m, d, err := nn.Load(e.engine, r.dir.Path(c.Weights), e.device, e.BF16)
-		if err != nil {
-			return err
+// models evaluates every model of the run. Without test images what is known
+// without the truth stays.
+func (r *run) models(ctx context.Context, opt Options) error {
+	if opt.Test == nil {
+		for i, m := range r.report.Models {
+			r.report.Models[i] = report.Model{Name: m.Name, File: m.File, ACC: m.ACC}
 		}
-		if c.Norms != "" {
-			err = nn.LoadNorms(r.dir.Path(c.Norms), m)
-		}
-		if err == nil {
-			err = e.measure(ctx, m, d, &row)
-		}
-		m.Close()
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.Name, err)
-		}
-		r.report.Models = append(r.report.Models, row)
+		return nil
 	}
-	return nil
+	r.report.Models = nil
+	return with(ctx, opt, func(e *evaluator) error {
+		for _, c := range defense.Models(r.recipe) {
+			row, err := r.model(ctx, e, c)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.Name, err)
+			}
+			r.report.Models = append(r.report.Models, row)
+		}
+		return nil
+	})
+}
+
+func (r *run) model(ctx context.Context, e *evaluator, c defense.ModelFiles) (report.Model, error) {
+	row := report.Model{Name: c.Name, File: c.Weights}
+	m, d, err := nn.Load(e.engine, r.dir.Path(c.Weights), e.device, r.recipe.Model.Precision == "bf16")
+	if err != nil {
+		return row, err
+	}
+	defer m.Close()
+	if c.Norms != "" {
+		if err := nn.LoadNorms(r.dir.Path(c.Norms), m); err != nil {
+			return row, err
+		}
+	}
+	err = e.measure(ctx, m, d, &row)
+	return row, err
 }
 
 // truth measures the run's ranking, and the ranking of the other model's losses
@@ -324,6 +343,9 @@ func hit(c metric.Cut) report.Hit {
 
 // triggeredPicture shows test images with the triggers; nil where there are none.
 func triggeredPicture(opt Options) ([]byte, error) {
+	if opt.Test == nil {
+		return nil, nil
+	}
 	all, err := triggers(opt.Test, opt.Truth)
 	if err != nil || !slices.ContainsFunc(all, func(t attack.Trigger) bool { return t != nil }) {
 		return nil, err

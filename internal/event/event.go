@@ -14,7 +14,7 @@
 //
 //	type          one of the event types below
 //	time          RFC 3339 with fractions of a second
-//	stage         "base", "partial", "score", "repair", …
+//	stage         "base", "partial", "partial/score", "repair", …
 //	done, total   how much of the stage is done, counted in unit
 //	unit          "images", …
 //	epoch, epochs the epoch, counted from 1, and their number
@@ -34,7 +34,7 @@ import "time"
 type Event struct {
 	Type  Type      `json:"type"`
 	Time  time.Time `json:"time"`
-	Stage string    `json:"stage,omitempty"` // "base", "partial", "score", "repair", …
+	Stage string    `json:"stage,omitempty"` // "base", "partial", "partial/score", "repair", …
 	// Done and Total count images (or what Unit says) of the stage so far.
 	Done  int64  `json:"done,omitempty"`
 	Total int64  `json:"total,omitempty"`

@@ -30,7 +30,7 @@ func run() []Event {
 			Values: map[string]float64{"loss": math.NaN(), "accuracy": .5, "worst_loss": math.Inf(1)}},
 		{Type: StageDone, Time: at(20), Stage: "base", Done: 2000, Unit: "images"},
 		{Type: StageSkip, Time: at(21), Stage: "partial"},
-		{Type: Note, Time: at(22), Message: "bad\x1b[2Jname"},
+		{Type: Note, Time: at(22), Message: "bad\x1b[2Jname\u202e"},
 		{Type: Result, Time: at(23), Message: "finished", Values: map[string]float64{"ACC": .9}},
 	}
 }
@@ -47,7 +47,7 @@ base: 600/2000 images (30 %), epoch 1/2, loss 1.25, 100 images/s, 14 s left
 base: epoch 1/2 done, accuracy 0.5, loss NaN, worst loss +Inf
 base: done in 19 s
 partial: already complete
-bad?[2Jname
+bad�[2Jname�
 finished, ACC 0.9
 `
 	if b.String() != want {

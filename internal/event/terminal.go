@@ -8,9 +8,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
+
+	"cordon/internal/printable"
 )
 
 const (
@@ -79,7 +80,7 @@ func (t *Terminal) progress(e Event) {
 		t.line(status)
 		return
 	}
-	text := []rune(printable(drawBar(e) + status))
+	text := []rune(printable.Line(drawBar(e) + status))
 	text = text[:min(len(text), t.width()-1)]
 	fmt.Fprint(t.w, clearLine, string(text))
 	t.bar = true
@@ -91,7 +92,7 @@ func (t *Terminal) line(text string) {
 		fmt.Fprint(t.w, clearLine)
 		t.bar = false
 	}
-	fmt.Fprintln(t.w, printable(text))
+	fmt.Fprintln(t.w, printable.Text(text))
 }
 
 // text says what happened, for every type but Progress.
@@ -184,14 +185,4 @@ func fraction(e Event) float64 {
 // join puts commas between the texts that are not empty.
 func join(texts ...string) string {
 	return strings.Join(slices.DeleteFunc(texts, func(s string) bool { return s == "" }), ", ")
-}
-
-// printable keeps control sequences in file names away from the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' {
-			return '?'
-		}
-		return r
-	}, text)
 }

@@ -49,7 +49,7 @@ func (v interval) String() string {
 // ranges gives the values of every numeric setting. The seed is apart: a
 // float64 cannot hold its limit.
 var ranges = map[string]interval{
-	"data.size":                     {min: 0, max: 4096},
+	"data.size":                     {min: 0, max: 1024}, // the readers' limit
 	"data.sample":                   {min: 0, max: 1e9},
 	"epochs":                        {min: 1, max: 1e5},
 	"batch":                         {min: 2, max: 65536}, // batch norm needs two

@@ -9,7 +9,6 @@ package train
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -232,7 +231,10 @@ func (r *run) pause(ctx context.Context) error {
 		r.Events.Send(r.progress(event.Progress))
 	}
 	if ctx.Err() != nil {
-		return errors.Join(ctx.Err(), r.save())
+		if err := r.save(); err != nil {
+			return err // alone: being cancelled means that the state is saved
+		}
+		return ctx.Err()
 	}
 	if time.Since(r.saved) >= r.CheckpointEvery {
 		return r.save()

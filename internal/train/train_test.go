@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math"
 	"math/rand/v2"
@@ -254,6 +255,20 @@ func TestCheckpoints(t *testing.T) {
 		}
 		if _, err := os.Stat(job.Checkpoint); err == nil {
 			t.Error("the checkpoint is still there")
+		}
+		return nil
+	})
+}
+
+// An interruption whose state cannot be saved is a failure.
+func TestInterruptedWithoutRoomToSave(t *testing.T) {
+	twoModels(t, func(from, m *nn.Model) error {
+		job := simple(4, 2)
+		job.Model, job.CheckpointEvery = m, time.Hour
+		job.Checkpoint = filepath.Join(t.TempDir(), "no", "checkpoint.safetensors")
+		_, err := Run(&stopping{context.Background(), 1}, job)
+		if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
 		}
 		return nil
 	})

@@ -14,7 +14,7 @@ import (
 	"cordon/internal/torch"
 )
 
-// The kinds of vectors that issue 4 has targets for.
+// The kinds of vectors that targets differ by.
 const (
 	amx        = "AMX"
 	avx512BF16 = "AVX-512 bf16 without AMX"

@@ -1,5 +1,5 @@
 // Command cpubench compares cordon's speed on the processor with PyTorch's: the
-// table of issue 4. make bench runs it, from the repository root.
+// table of docs/results/cpu.md. make bench runs it, from the repository root.
 //
 // Whole processes take turns, so that a busy machine slows all of them. Of each
 // PyTorch every memory format is tried, eager and compiled; the two fastest of

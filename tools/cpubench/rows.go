@@ -26,8 +26,9 @@ type workload struct {
 	steps      int // in one process: a few seconds of them
 }
 
-// targets are the least ratios that issue 4 asks for: in fp32, and in bf16 on
-// processors with AMX and on those with AVX-512 bf16 alone.
+// targets are the least ratios that were asked for, with a Zen 5 in mind
+// (docs/results/cpu.md): in fp32, and in bf16 on processors with AMX and on those
+// with AVX-512 bf16 alone.
 type targets struct{ fp32, amx, avx512 float64 }
 
 // of returns the target for one precision, 0 if there is none.
