@@ -32,6 +32,7 @@ const (
 	storeMagic       = "cordonpx"
 	storeFooter      = 8 + len(storeMagic)
 	maxStoreMetadata = 1 << 30
+	storeExtension   = ".pixels"
 )
 
 // storeMetadata is the JSON object.
@@ -63,17 +64,41 @@ func (l *listing) stored(ctx context.Context, set *Set, opt Options) error {
 	if err := os.MkdirAll(opt.Store, 0o755); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	path := filepath.Join(opt.Store, key+".pixels")
+	path := filepath.Join(opt.Store, key+storeExtension)
 	want := storeMetadata{Version: storeVersion, Key: key, Images: set.Len(), ImageBytes: set.ImageBytes()}
 	err = l.openStore(set, path, want)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	folder, err := lockStores(opt.Store)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
 	err = atomicfile.File(path, func(f *os.File) error { return l.writeStore(ctx, f, want, opt) })
 	if err != nil {
 		return err
 	}
 	return l.openStore(set, path, want)
+}
+
+// lockStores keeps other processes from removing unfinished stores from a folder
+// until it is closed. It first removes those that killed processes left, unless
+// another process is writing one. Where folders cannot be locked nothing is removed.
+func lockStores(dir string) (io.Closer, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	fd := int(f.Fd())
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if err := atomicfile.Sweep(dir, "*"+storeExtension); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	unix.Flock(fd, unix.LOCK_SH) // fails where nobody can lock it to remove something
+	return f, nil
 }
 
 // storeKey hashes what the pixels depend on: the files' names and identities,

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func openStored(t testing.TB, dir string, opt Options) *Set {
@@ -249,4 +251,35 @@ func FuzzStore(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a killed process left goes when the next store is written, unless a
+// process is writing one.
+func TestStoreSweepsUnfinished(t *testing.T) {
+	dir, store := tree(t, folderTree(t)), t.TempDir()
+	left, other := filepath.Join(store, ".key.pixels.tmp-1"), filepath.Join(store, ".report.json.tmp-1")
+	for _, name := range []string{left, other} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer, err := os.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(writer.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	openStored(t, dir, Options{Size: 8, Store: store})
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("a store that is being written is gone: %v", err)
+	}
+	writer.Close()
+	openStored(t, dir, Options{Size: 16, Store: store})
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an unfinished store stays: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("another file is gone: %v", err)
+	}
 }
