@@ -228,7 +228,7 @@ func (l *listing) openStore(set *Set, path string, want storeMetadata) error {
 	if len(meta.Bad) > 0 && !l.skipBad {
 		return l.fault(meta.Bad[0])
 	}
-	if set.mapped, err = newMapping(f, meta.Images*meta.ImageBytes); err != nil {
+	if set.mapped, err = newMapping(f, meta.Images*meta.ImageBytes, unix.PROT_READ); err != nil {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
 	set.Pixels = set.mapped.data
@@ -313,17 +313,49 @@ func (m storeMetadata) check(want storeMetadata, pixelBytes int64) error {
 	return nil
 }
 
-// mapping is a part of a file mapped into memory, read-only.
+// block returns memory for n bytes of pixels of files that hold many images: with
+// a store that of a file without a name there, which goes with the process.
+func (o Options) block(n int) (*mapping, error) {
+	if o.Store == "" || n == 0 {
+		return &mapping{make([]byte, n), func() error { return nil }}, nil
+	}
+	m, err := mapNameless(o.Store, n)
+	if err != nil {
+		return nil, fmt.Errorf("store: %d bytes in %s: %w", n, o.Store, err)
+	}
+	return m, nil
+}
+
+func mapNameless(dir string, size int) (*mapping, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, ".nameless-*")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, err
+	}
+	// A disk that is found full when pages are written ends the process.
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(size)); err != nil {
+		return nil, err
+	}
+	return newMapping(f, size, unix.PROT_READ|unix.PROT_WRITE)
+}
+
+// mapping is a part of a file mapped into memory, or memory alone.
 type mapping struct {
 	data  []byte
 	close func() error
 }
 
-func newMapping(f *os.File, size int) (*mapping, error) {
+func newMapping(f *os.File, size, access int) (*mapping, error) {
 	if size == 0 {
 		return &mapping{close: func() error { return nil }}, nil
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	data, err := unix.Mmap(int(f.Fd()), 0, size, access, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}

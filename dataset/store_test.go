@@ -283,3 +283,47 @@ func TestStoreSweepsUnfinished(t *testing.T) {
 		t.Errorf("another file is gone: %v", err)
 	}
 }
+
+// Files of many images are read through the store, and nothing stays in it.
+func TestStoreOfPackedFiles(t *testing.T) {
+	packed := map[string][]byte{}
+	for name, data := range idxTree() {
+		packed[name+".gz"] = zipped(data)
+	}
+	for name, files := range map[string]map[string][]byte{
+		"idx": idxTree(), "gz": packed, "cifar10": cifarTree(), "cifar100": cifar100Tree(),
+	} {
+		for _, size := range []int{0, 8} {
+			dir, store := tree(t, files), filepath.Join(t.TempDir(), "made", "here")
+			for _, split := range []Split{Train, Test} {
+				want := open(t, dir, split, size)
+				got, err := Open(context.Background(), dir, split, Options{Size: size, Store: store})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Fingerprint() != want.Fingerprint() || !slices.Equal(got.Labels, want.Labels) {
+					t.Errorf("%s at %d, %s: the set differs", name, size, split)
+				}
+				if err := errors.Join(got.Close(), got.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+			if left := stores(t, store); len(left) != 0 {
+				t.Errorf("%s at %d: %v in the store", name, size, left)
+			}
+		}
+	}
+}
+
+// A store that cannot be is an error of the store, not of the files.
+func TestStoreOfPackedFilesErrors(t *testing.T) {
+	dir, store := tree(t, idxTree()), filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(store, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(context.Background(), dir, Train, Options{Store: store})
+	var bad *FormatError
+	if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), "store: 72 bytes in "+store) {
+		t.Errorf("error %v", err)
+	}
+}

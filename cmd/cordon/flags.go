@@ -110,5 +110,5 @@ func addJSON(cmd *cobra.Command, asJSON *bool) {
 }
 
 func addStore(cmd *cobra.Command, store *string) {
-	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for image files that take more than it has")
+	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for sets that take more than it has")
 }
