@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// The set of TestPoisonBoundsMemory: 144 MiB of pixels, and the memory of its own
+// The set of TestPoisonBoundsMemory: 192 MiB of pixels, and the memory of its own
 // that cordon may take to poison them.
 const (
 	memorySide   = 512
-	memoryImages = 192
+	memoryImages = 256
 	memoryLimit  = memoryImages * memorySide * memorySide * 3 / 4
 )
 
@@ -25,7 +25,7 @@ const (
 // compares it with the copy made without a store.
 func TestPoisonBoundsMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("decodes 300 MB")
+		t.Skip("decodes 400 MB")
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc here")
