@@ -20,11 +20,15 @@ type BadNets struct {
 	// in all corners but the top left, the others as they are (Gu et al.'s
 	// pattern of bright pixels).
 	Pattern string
+	// Opacity is the patch's share of the pixels that it covers, above 0 and at
+	// most 1 (below 1 in Qi et al. 2023, "Revisiting the assumption of latent
+	// separability for backdoor defenses", adaptive Patch).
+	Opacity float64
 }
 
-// DefaultBadNets returns a white 3×3 square at the bottom right.
+// DefaultBadNets returns an opaque white 3×3 square at the bottom right.
 func DefaultBadNets() *BadNets {
-	return &BadNets{Size: 3, Position: "bottom-right", Pattern: "square"}
+	return &BadNets{Size: 3, Position: "bottom-right", Pattern: "square", Opacity: 1}
 }
 
 // Name returns "badnets".
@@ -38,17 +42,22 @@ func (b *BadNets) Summary() string {
 // Mode returns DirtyLabel.
 func (b *BadNets) Mode() LabelMode { return DirtyLabel }
 
-// Params declares size, position and pattern.
+// Params declares size, position, pattern and opacity.
 func (b *BadNets) Params(fs *flag.FlagSet) {
 	fs.IntVar(&b.Size, "size", b.Size, "side of the patch in pixels")
 	fs.StringVar(&b.Position, "position", b.Position, "top-left, top-right, bottom-left, bottom-right, all-corners or X,Y")
 	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "square (white), checkerboard or four-pixels")
+	fs.Float64Var(&b.Opacity, "opacity", b.Opacity, "above 0 and at most 1")
 }
 
-// Validate refuses an empty patch and unknown positions and patterns.
+// Validate refuses an empty patch, an opacity outside (0, 1], and unknown
+// positions and patterns.
 func (b *BadNets) Validate() error {
 	if b.Size < 1 {
 		return fmt.Errorf("badnets: size %d: must be at least 1", b.Size)
+	}
+	if !(b.Opacity > 0 && b.Opacity <= 1) { // NaN too
+		return fmt.Errorf("badnets: opacity %v: must be above 0 and at most 1", b.Opacity)
 	}
 	if b.Pattern == "four-pixels" && b.Size != 3 {
 		return fmt.Errorf("badnets: size %d: the pattern four-pixels has size 3", b.Size)
@@ -106,7 +115,7 @@ func (b *BadNets) Trigger(shape Shape) (Trigger, error) {
 		return nil, fmt.Errorf("badnets: four patches of %d×%d pixels do not fit images of %d×%d",
 			b.Size, b.Size, shape.Height, shape.Width)
 	}
-	return patch{shape, b.Size, places, b.Pattern}, nil
+	return patch{shape, b.Size, places, b.Pattern, b.Opacity}, nil
 }
 
 // patch is the trigger of BadNets.
@@ -115,6 +124,7 @@ type patch struct {
 	size    int
 	places  []place
 	pattern string
+	opacity float64
 }
 
 func (p patch) Shape() Shape { return p.shape }
@@ -129,8 +139,8 @@ func (p patch) Apply(dst, src []byte, _ int) {
 					continue
 				}
 				first := ((at.top+y)*p.shape.Width + at.left + x) * p.shape.Channels
-				for c := range p.shape.Channels {
-					dst[first+c] = value
+				for i := first; i < first+p.shape.Channels; i++ {
+					dst[i] = toByte((1-p.opacity)*float64(src[i]) + p.opacity*float64(value))
 				}
 			}
 		}

@@ -18,8 +18,13 @@ type Blend struct {
 	// or "image", the file Image.
 	Pattern string
 	Image   Picture // opaque, of the size of the images; only for the pattern "image"
-	// Seed draws the pattern. It is the attack's own: training and test images
-	// carry the same pattern whatever seed chose the poisoned samples.
+	// Missing is how many of the pattern's 4×4 pieces an image lacks, others in
+	// each image, 0 to 15 (Qi et al. 2023, "Revisiting the assumption of latent
+	// separability for backdoor defenses", adaptive Blend).
+	Missing int
+	// Seed draws the pattern and the missing pieces. It is the attack's own:
+	// training and test images carry the same pattern whatever seed chose the
+	// poisoned samples.
 	Seed uint64
 }
 
@@ -38,19 +43,23 @@ func (b *Blend) Summary() string {
 // Mode returns CleanLabel.
 func (b *Blend) Mode() LabelMode { return CleanLabel }
 
-// Params declares alpha, pattern, image and seed.
+// Params declares alpha, pattern, image, missing and seed.
 func (b *Blend) Params(fs *flag.FlagSet) {
 	fs.Float64Var(&b.Alpha, "alpha", b.Alpha, "share of the pattern, above 0 and at most 1")
 	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "blocks (4×4 saturated colours), noise or image")
 	fs.Var(&b.Image, "image", "PNG file of the size of the images, for the pattern image")
+	fs.IntVar(&b.Missing, "missing", b.Missing, "how many of 4×4 pieces each image lacks, 0 to 15")
 	fs.Uint64Var(&b.Seed, "seed", b.Seed, "draws the pattern")
 }
 
-// Validate refuses a share outside (0, 1], unknown patterns, and an image file
-// that is missing or not used.
+// Validate refuses a share outside (0, 1], unknown patterns, an image file that
+// is missing or not used, and a pattern without pieces.
 func (b *Blend) Validate() error {
 	if !(b.Alpha > 0 && b.Alpha <= 1) { // NaN too
 		return fmt.Errorf("blend: alpha %v: must be above 0 and at most 1", b.Alpha)
+	}
+	if b.Missing < 0 || b.Missing >= blockGrid*blockGrid {
+		return fmt.Errorf("blend: missing %d: must be 0 to %d", b.Missing, blockGrid*blockGrid-1)
 	}
 	if (b.Pattern == "image") != (b.Image.path != "") {
 		return fmt.Errorf("blend: pattern %s with image %q: the pattern image and an image file need each other", b.Pattern, b.Image.path)
@@ -67,19 +76,20 @@ func (b *Blend) Trigger(shape Shape) (Trigger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("blend: %w", err)
 	}
-	return blend{shape, b.Alpha, pattern}, nil
+	return blend{shape, b.Alpha, pattern, b.Missing, b.Seed}, nil
 }
 
 func (b *Blend) pattern(shape Shape) ([]byte, error) {
+	inBlocks := b.Pattern == "blocks" || b.Missing > 0
+	if inBlocks && min(shape.Height, shape.Width) < blockGrid {
+		return nil, fmt.Errorf("a grid of %d×%d blocks does not fit images of %d×%d pixels",
+			blockGrid, blockGrid, shape.Height, shape.Width)
+	}
 	switch b.Pattern {
 	case "noise":
 		return noisePattern(shape, b.Seed), nil
 	case "image":
 		return imagePattern(shape, &b.Image)
-	}
-	if min(shape.Height, shape.Width) < blockGrid {
-		return nil, fmt.Errorf("a grid of %d×%d blocks does not fit images of %d×%d pixels",
-			blockGrid, blockGrid, shape.Height, shape.Width)
 	}
 	return blockPattern(shape, drawHues(b.Seed)), nil
 }
@@ -101,14 +111,43 @@ type blend struct {
 	shape   Shape
 	alpha   float64
 	pattern []byte
+	missing int
+	seed    uint64
 }
 
 func (b blend) Shape() Shape { return b.shape }
 
-func (b blend) Apply(dst, src []byte, _ int) {
+func (b blend) Apply(dst, src []byte, index int) {
+	b.mix(dst, src, b.missingPieces(index))
+}
+
+// missingPieces draws the pieces that an image lacks.
+func (b blend) missingPieces(index int) []int {
+	if b.missing == 0 {
+		return nil
+	}
+	return seed.Stream(b.seed, "blend/missing", uint64(index)).Perm(blockGrid * blockGrid)[:b.missing]
+}
+
+// mix blends all pieces of the pattern in but the missing ones.
+func (b blend) mix(dst, src []byte, missing []int) {
 	for i, p := range b.pattern {
 		dst[i] = toByte((1-b.alpha)*float64(src[i]) + b.alpha*float64(p))
 	}
+	for _, piece := range missing {
+		top, bottom := blockSpan(piece/blockGrid, b.shape.Height)
+		left, right := blockSpan(piece%blockGrid, b.shape.Width)
+		for y := top; y < bottom; y++ {
+			from, to := (y*b.shape.Width+left)*b.shape.Channels, (y*b.shape.Width+right)*b.shape.Channels
+			copy(dst[from:to], src[from:to])
+		}
+	}
+}
+
+// blockSpan returns the first pixel of row or column k of the grid, and that
+// after its last: those with ⌊4·pixel/side⌋ = k.
+func blockSpan(k, side int) (first, end int) {
+	return (k*side + blockGrid - 1) / blockGrid, ((k+1)*side + blockGrid - 1) / blockGrid
 }
 
 func noisePattern(shape Shape, s uint64) []byte {

@@ -37,5 +37,5 @@ func Example() {
 	// blend, clean-label with covers
 	// 5 of 100 samples poisoned
 	// 10 covers
-	// blend alpha=0.15 image= pattern=blocks seed=0
+	// blend alpha=0.15 image= missing=0 pattern=blocks seed=0
 }

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -62,6 +63,10 @@ func (c parityCase) run(t *testing.T) []byte {
 		c.warp(t, shape, dst)
 		return dst
 	}
+	if c.Trigger == "pieces" {
+		c.trigger(t, shape).(blend).mix(dst, formula(shape, 37, 5), []int{0, 5, 6, 15})
+		return dst
+	}
 	c.trigger(t, shape).Apply(dst, formula(shape, 37, 5), 0)
 	return dst
 }
@@ -70,7 +75,7 @@ func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
 	params := map[string]string{}
 	maps.Copy(params, c.Params)
 	switch c.Trigger { // numpy cannot draw our patterns: both take a formula's
-	case "blend":
+	case "blend", "pieces":
 		params["pattern"], params["image"] = "image", picture(t, shape, formula(shape, 91, 40), opaque)
 	case "custom":
 		params["image"] = picture(t, shape, formula(shape, 91, 40), func(i int) byte { return byte(i*7 + 3) })
@@ -79,7 +84,7 @@ func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
 			params["mask"] = picture(t, mask, formula(mask, 53, 9), opaque)
 		}
 	}
-	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
+	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "pieces": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
 	if err := Configure(a, params); err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +148,10 @@ func TestPatternsStay(t *testing.T) {
 		if got := hex.EncodeToString(sum[:8]); got != c.want {
 			t.Errorf("%s pattern of seed 1 changed: %s, want %s", c.name, got, c.want)
 		}
+	}
+	lacks := blend{missing: 8, seed: 1}
+	if got, want := lacks.missingPieces(7), []int{10, 11, 2, 1, 8, 6, 14, 0}; !slices.Equal(got, want) {
+		t.Errorf("image 7 lacks pieces %v, want %v", got, want)
 	}
 	if got, want := drawControl(4, 1)[0], (vector{-0.2534767024813265, -0.8295434593196342}); got != want {
 		t.Errorf("field of seed 1 begins with %v, want %v", got, want)

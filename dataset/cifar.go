@@ -100,11 +100,40 @@ func (c *cifar) trainFiles(entries []fs.DirEntry) []string {
 }
 
 // read reads a split from the folder where.
-func (c *cifar) read(ctx context.Context, s *source, where string, split Split) (*Set, error) {
+func (c *cifar) read(ctx context.Context, s *source, where string, split Split, opt Options) (*Set, error) {
 	entries, err := s.list(where, s.limits.MaxSamples)
 	if err != nil {
 		return nil, err
 	}
+	files, err := c.files(s, entries, where, split)
+	if err != nil {
+		return nil, err
+	}
+	set := &Set{Format: c.format, Height: cifarSide, Width: cifarSide, Channels: 3}
+	if set.Classes, err = c.readNames(s, path.Join(where, c.names), has(entries, c.names)); err != nil {
+		return nil, err
+	}
+	if c.labelBytes == 2 {
+		set.superclass = make([]byte, c.classes)
+	}
+	if err := c.makeRoom(s, files, set, opt); err != nil {
+		return nil, err
+	}
+	for _, name := range files {
+		err := ctx.Err()
+		if err == nil {
+			err = c.readFile(s, name, set)
+		}
+		if err != nil {
+			set.Close() // what it would say matters less
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// files returns the files of a split in their order; none may be missing.
+func (c *cifar) files(s *source, entries []fs.DirEntry, where string, split Split) ([]string, error) {
 	names := c.trainFiles(entries)
 	if split == Test {
 		names = nil
@@ -115,25 +144,35 @@ func (c *cifar) read(ctx context.Context, s *source, where string, split Split) 
 	if len(names) == 0 {
 		return nil, noSplit(s, split)
 	}
-	set := &Set{Format: c.format, Height: cifarSide, Width: cifarSide, Channels: 3}
-	if set.Classes, err = c.readNames(s, path.Join(where, c.names), has(entries, c.names)); err != nil {
-		return nil, err
-	}
-	if c.labelBytes == 2 {
-		set.superclass = make([]byte, c.classes)
-	}
 	for i, name := range names {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if want := c.trainFile(i + 1); split == Train && name != want {
+			return nil, s.locate(path.Join(where, want), fault(-1, "file is missing, but %s is there", name))
 		}
-		if split == Train && name != c.trainFile(i+1) {
-			return nil, s.locate(path.Join(where, c.trainFile(i+1)), fault(-1, "file is missing, but %s is there", name))
+		names[i] = path.Join(where, name)
+	}
+	return names, nil
+}
+
+// makeRoom takes the memory for all images of the files.
+func (c *cifar) makeRoom(s *source, files []string, set *Set, opt Options) error {
+	images := int64(0)
+	for _, name := range files {
+		f, size, err := s.open(name)
+		if err != nil {
+			return err
 		}
-		if err := c.readFile(s, path.Join(where, name), set); err != nil {
-			return nil, err
+		f.Close()
+		images += size / int64(c.recordBytes())
+		if err := s.limits.checkBlock(images, cifarPixels); err != nil {
+			return s.locate(name, err)
 		}
 	}
-	return set, nil
+	pixels, err := opt.block(int(images) * cifarPixels)
+	if err != nil {
+		return err
+	}
+	set.mapped, set.Pixels = pixels, pixels.data[:0]
+	return nil
 }
 
 // readFile appends the records of one file to the set.

@@ -55,7 +55,7 @@ type Set struct {
 	// origin holds each image's index in the set it was taken from by Subset;
 	// nil in a set as read.
 	origin []int
-	// mapped is the store that Pixels lie in; nil if they are in memory.
+	// mapped is what Pixels lie in; nil if that needs no Close.
 	mapped *mapping
 	// image makes an image of a set without Pixels.
 	image func(i int) []byte

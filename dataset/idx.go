@@ -64,7 +64,7 @@ func hasIDX(entries []fs.DirEntry) bool {
 
 // readIDX reads a split of an MNIST-like set: grey images of one size. It has
 // as many classes as its highest training label says, named "0", "1", ….
-func readIDX(s *source, split Split) (*Set, error) {
+func readIDX(s *source, split Split, opt Options) (*Set, error) {
 	entries, err := s.list(".", s.limits.MaxSamples)
 	if err != nil {
 		return nil, err
@@ -78,40 +78,58 @@ func readIDX(s *source, split Split) (*Set, error) {
 	case labels == "":
 		return nil, s.locate(idxNames(split, "labels", idxLabelRank)[0], fault(-1, "file is missing"))
 	}
-	set := &Set{Format: formatIDX, Channels: 1}
-	imageSizes, pixels, err := readIDXFile(s, images, idxImageRank)
+	sizes, pixels, err := readIDXFile(s, images, idxImageRank, opt.block)
 	if err != nil {
 		return nil, err
 	}
-	set.Height, set.Width, set.Pixels = imageSizes[1], imageSizes[2], pixels
-	labelSizes, labelBytes, err := readIDXFile(s, labels, idxLabelRank)
-	if err != nil {
+	set := &Set{Format: formatIDX, Height: sizes[1], Width: sizes[2], Channels: 1, Pixels: pixels.data, mapped: pixels}
+	known := labels
+	if _, trainLabels := idxFiles(entries, Train); trainLabels != "" {
+		known = trainLabels
+	}
+	if err := readIDXLabels(s, set, labels, known, sizes[0]); err != nil {
+		set.Close() // what it would say matters less
 		return nil, err
-	}
-	if labelSizes[0] != imageSizes[0] {
-		return nil, s.locate(labels, fault(4, "%d labels for %d images", labelSizes[0], imageSizes[0]))
-	}
-	set.Labels = make([]int32, len(labelBytes))
-	for i, b := range labelBytes {
-		set.Labels[i] = int32(b)
-	}
-	known, knownName := labelBytes, labels
-	if _, trainLabels := idxFiles(entries, Train); split == Test && trainLabels != "" {
-		knownName = trainLabels
-		if _, known, err = readIDXFile(s, trainLabels, idxLabelRank); err != nil {
-			return nil, err
-		}
-	}
-	if set.Classes, err = idxClasses(known); err != nil {
-		return nil, s.locate(knownName, err)
-	}
-	for i, b := range labelBytes {
-		if int(b) >= len(set.Classes) {
-			return nil, s.locate(labels, fault(idxLabelHeader+int64(i),
-				"label %d is out of range: training labels end at %d", b, len(set.Classes)-1))
-		}
 	}
 	return set, nil
+}
+
+// readIDXLabels reads the labels of the set's images from one file and the
+// classes from known, the training split's.
+func readIDXLabels(s *source, set *Set, labels, known string, images int) error {
+	values, err := readIDXLabelFile(s, labels)
+	if err != nil {
+		return err
+	}
+	if len(values) != images {
+		return s.locate(labels, fault(4, "%d labels for %d images", len(values), images))
+	}
+	training := values
+	if known != labels {
+		if training, err = readIDXLabelFile(s, known); err != nil {
+			return err
+		}
+	}
+	if set.Classes, err = idxClasses(training); err != nil {
+		return s.locate(known, err)
+	}
+	set.Labels = make([]int32, len(values))
+	for i, b := range values {
+		if int(b) >= len(set.Classes) {
+			return s.locate(labels, fault(idxLabelHeader+int64(i),
+				"label %d is out of range: training labels end at %d", b, len(set.Classes)-1))
+		}
+		set.Labels[i] = int32(b)
+	}
+	return nil
+}
+
+func readIDXLabelFile(s *source, name string) ([]byte, error) {
+	_, values, err := readIDXFile(s, name, idxLabelRank, Options{}.block)
+	if err != nil {
+		return nil, err
+	}
+	return values.data, nil
 }
 
 // idxClasses names the classes 0 … highest label. Each must occur: a label far
@@ -132,8 +150,9 @@ func idxClasses(labels []byte) ([]string, error) {
 	return classes, nil
 }
 
-// readIDXFile reads a file of the given rank, unpacking .gz.
-func readIDXFile(s *source, name string, rank int) (sizes []int, values []byte, err error) {
+// readIDXFile reads a file of the given rank, unpacking .gz, into what block
+// gives for so many bytes.
+func readIDXFile(s *source, name string, rank int, block func(n int) (*mapping, error)) (sizes []int, values *mapping, err error) {
 	f, size, err := s.open(name)
 	if err != nil {
 		return nil, nil, err
@@ -147,43 +166,61 @@ func readIDXFile(s *source, name string, rank int) (sizes []int, values []byte, 
 		}
 		r, size = zip, min(size*maxDeflate, s.limits.MaxFileBytes)
 	}
-	sizes, values, err = parseIDX(r, rank, size, s.limits)
-	return sizes, values, s.locate(name, err)
+	sizes, total, err := parseIDXHeader(r, rank, size, s.limits)
+	if err != nil {
+		return nil, nil, s.locate(name, err)
+	}
+	if values, err = block(total); err != nil {
+		return nil, nil, err
+	}
+	if err := readIDXValues(r, rank, values.data); err != nil {
+		values.close() // what it would say matters less
+		return nil, nil, s.locate(name, err)
+	}
+	return sizes, values, nil
 }
 
-// parseIDX reads one IDX file of unsigned bytes. most is the most bytes r can
-// hold: a header that claims more is refused before memory is taken.
-func parseIDX(r io.Reader, rank int, most int64, limits Limits) ([]int, []byte, error) {
-	header := make([]byte, 4+4*rank)
+func idxHeaderBytes(rank int) int { return 4 + 4*rank }
+
+// parseIDXHeader reads the header of an IDX file of unsigned bytes: the sizes, and
+// how many bytes of values follow. most is the most bytes r can hold: a header
+// that claims more is refused before memory is taken.
+func parseIDXHeader(r io.Reader, rank int, most int64, limits Limits) (sizes []int, values int, err error) {
+	header := make([]byte, idxHeaderBytes(rank))
 	if n, err := io.ReadFull(r, header); err != nil {
-		return nil, nil, ended(err, int64(n), "header is incomplete")
+		return nil, 0, ended(err, int64(n), "header is incomplete")
 	}
 	if want := 0x800 | uint32(rank); binary.BigEndian.Uint32(header) != want {
-		return nil, nil, fault(0, "magic number %#08x, want %#08x", binary.BigEndian.Uint32(header), want)
+		return nil, 0, fault(0, "magic number %#08x, want %#08x", binary.BigEndian.Uint32(header), want)
 	}
-	sizes := make([]int, rank)
+	sizes = make([]int, rank)
 	for d := range sizes {
 		sizes[d] = int(binary.BigEndian.Uint32(header[4+4*d:]))
 	}
 	sampleBytes := 1
 	if rank == idxImageRank {
 		if err := limits.checkImage(sizes[2], sizes[1]); err != nil {
-			return nil, nil, err
+			return nil, 0, err
 		}
 		sampleBytes = sizes[1] * sizes[2]
 	}
 	if err := limits.checkBlock(int64(sizes[0]), int64(sampleBytes)); err != nil {
-		return nil, nil, err
+		return nil, 0, err
 	}
 	total := int64(sizes[0]) * int64(sampleBytes)
 	if total > most-int64(len(header)) {
-		return nil, nil, fault(4, "file ends too early: header claims %d bytes of values, the file can hold %d", total, most-int64(len(header)))
+		return nil, 0, fault(4, "file ends too early: header claims %d bytes of values, the file can hold %d", total, most-int64(len(header)))
 	}
-	values := make([]byte, total)
+	return sizes, int(total), nil
+}
+
+// readIDXValues fills values, which must be all that r holds after the header.
+func readIDXValues(r io.Reader, rank int, values []byte) error {
+	start := int64(idxHeaderBytes(rank))
 	if n, err := io.ReadFull(r, values); err != nil {
-		return nil, nil, ended(err, int64(len(header)+n), "file ends too early")
+		return ended(err, start+int64(n), "file ends too early")
 	}
-	return sizes, values, atEnd(r, int64(len(header))+total)
+	return atEnd(r, start+int64(len(values)))
 }
 
 // ended describes a read that came up short at an offset.

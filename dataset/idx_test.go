@@ -111,7 +111,12 @@ func FuzzIDX(f *testing.F) {
 	limits := Limits{MaxBytes: 1 << 20}.orDefault()
 	f.Fuzz(func(t *testing.T, data []byte, most int64) {
 		for _, rank := range []int{idxImageRank, idxLabelRank} {
-			sizes, values, err := parseIDX(bytes.NewReader(data), rank, most, limits)
+			r := bytes.NewReader(data)
+			sizes, total, err := parseIDXHeader(r, rank, most, limits)
+			values := make([]byte, total)
+			if err == nil {
+				err = readIDXValues(r, rank, values)
+			}
 			if err != nil {
 				var bad *FormatError
 				if !errors.As(err, &bad) {

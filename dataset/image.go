@@ -164,6 +164,7 @@ func resized(ctx context.Context, opt Options) func(*Set, error) (*Set, error) {
 		case err != nil:
 			return nil, err
 		case opt.Crop:
+			set.Close()
 			return nil, ErrNoBoxes
 		case opt.Size == 0 || set.Height == opt.Size && set.Width == opt.Size:
 			return set, nil
@@ -172,19 +173,29 @@ func resized(ctx context.Context, opt Options) func(*Set, error) (*Set, error) {
 	}
 }
 
+// resize returns the set scaled to opt.Size and closes s.
 func (s *Set) resize(ctx context.Context, opt Options) (*Set, error) {
+	defer s.Close() // what it would say matters less
 	out := *s
 	out.Height, out.Width = opt.Size, opt.Size
 	if err := opt.Limits.checkBlock(int64(s.Len()), int64(out.ImageBytes())); err != nil {
 		return nil, err
 	}
-	out.Pixels = make([]byte, s.Len()*out.ImageBytes())
+	pixels, err := opt.block(s.Len() * out.ImageBytes())
+	if err != nil {
+		return nil, err
+	}
+	out.mapped, out.Pixels = pixels, pixels.data
 	whole := image.Rect(0, 0, s.Width, s.Height)
-	err := inParallel(ctx, s.Len(), opt.Progress, func(i int) error {
+	err = inParallel(ctx, s.Len(), opt.Progress, func(i int) error {
 		pack(out.Image(i), s.Channels, scaled(s.picture(i), whole, opt.Size, opt.Size))
 		return nil
 	})
-	return &out, err
+	if err != nil {
+		out.Close()
+		return nil, err
+	}
+	return &out, nil
 }
 
 // encodePNG writes image i.

@@ -3,6 +3,8 @@ package dataset_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,12 +65,14 @@ func TestStoreBoundsMemory(t *testing.T) {
 		t.Skip("no /proc here")
 	}
 	dir, store := manyImages(t), t.TempDir()
-	for _, task := range []string{"read", "read", "poison", "enlarge and sample"} {
-		out, err := child(t, dir, task, store)
+	for _, c := range []struct{ dir, task string }{
+		{dir, "read"}, {dir, "read"}, {dir, "poison"}, {dir, "enlarge and sample"}, {manyInOneFile(t), "poison"},
+	} {
+		out, err := child(t, c.dir, c.task, store)
 		if err != nil {
-			t.Fatalf("%s: %v\n%s", task, err, out)
+			t.Fatalf("%s: %v\n%s", c.task, err, out)
 		}
-		t.Logf("%s: %s", task, out)
+		t.Logf("%s: %s", c.task, out)
 	}
 	// The other way round, without the limit: Go does not survive it in good order.
 	if out, err := child(t, dir, "read", ""); err == nil || !strings.Contains(out, "anonymous memory are over") {
@@ -100,6 +104,31 @@ func manyImages(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	return dir
+}
+
+// manyInOneFile makes an IDX set with as many pixels, all black.
+func manyInOneFile(t *testing.T) string {
+	dir := t.TempDir()
+	images := 3 * memoryImages // grey
+	var header, labels []byte
+	for _, v := range []uint32{0x803, uint32(images), memorySide, memorySide} {
+		header = binary.BigEndian.AppendUint32(header, v)
+	}
+	for _, v := range []uint32{0x801, uint32(images)} {
+		labels = binary.BigEndian.AppendUint32(labels, v)
+	}
+	for i := range images {
+		labels = append(labels, byte(i%4))
+	}
+	pixels := filepath.Join(dir, "train-images-idx3-ubyte")
+	err := errors.Join(
+		os.WriteFile(pixels, header, 0o644),
+		os.Truncate(pixels, int64(len(header)+memoryPixels)),
+		os.WriteFile(filepath.Join(dir, "train-labels-idx1-ubyte"), labels, 0o644))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

@@ -33,10 +33,11 @@ type Options struct {
 	// annotations give for it; images without a box stay whole. ErrNoBoxes if
 	// the set gives none.
 	Crop bool
-	// Store names a folder, made where it is missing, in which the decoded
-	// pixels of image files are kept and mapped into memory from, so that sets
-	// may be larger than memory. Empty holds them in memory. See Set.Close.
-	// IDX and CIFAR files are always held in memory.
+	// Store names a folder, made where it is missing, in which decoded pixels
+	// are kept and mapped into memory from, so that sets may be larger than
+	// memory. Those of image files stay there; those of IDX and CIFAR files are
+	// read anew each time, into a file without a name. Empty holds pixels in
+	// memory. See Set.Close.
 	Store string
 	// Limits bounds what is accepted; zero fields take DefaultLimits.
 	Limits Limits
@@ -109,10 +110,10 @@ func (s *source) read(ctx context.Context, split Split, opt Options) (*Set, erro
 		return nil, err
 	}
 	if hasIDX(entries) {
-		return resized(ctx, opt)(readIDX(s, split))
+		return resized(ctx, opt)(readIDX(s, split, opt))
 	}
 	if c, where := findCIFAR(s, entries); c != nil {
-		return resized(ctx, opt)(c.read(ctx, s, where, split))
+		return resized(ctx, opt)(c.read(ctx, s, where, split, opt))
 	}
 	if opt.Size == 0 {
 		return nil, fmt.Errorf("%s: %w", s.dir, ErrNeedsSize)

@@ -32,6 +32,7 @@ const (
 	storeMagic       = "cordonpx"
 	storeFooter      = 8 + len(storeMagic)
 	maxStoreMetadata = 1 << 30
+	storeExtension   = ".pixels"
 )
 
 // storeMetadata is the JSON object.
@@ -63,17 +64,41 @@ func (l *listing) stored(ctx context.Context, set *Set, opt Options) error {
 	if err := os.MkdirAll(opt.Store, 0o755); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	path := filepath.Join(opt.Store, key+".pixels")
+	path := filepath.Join(opt.Store, key+storeExtension)
 	want := storeMetadata{Version: storeVersion, Key: key, Images: set.Len(), ImageBytes: set.ImageBytes()}
 	err = l.openStore(set, path, want)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	folder, err := lockStores(opt.Store)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
 	err = atomicfile.File(path, func(f *os.File) error { return l.writeStore(ctx, f, want, opt) })
 	if err != nil {
 		return err
 	}
 	return l.openStore(set, path, want)
+}
+
+// lockStores keeps other processes from removing unfinished stores from a folder
+// until it is closed. It first removes those that killed processes left, unless
+// another process is writing one. Where folders cannot be locked nothing is removed.
+func lockStores(dir string) (io.Closer, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	fd := int(f.Fd())
+	if unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if err := atomicfile.Sweep(dir, "*"+storeExtension); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("store: %w", err)
+		}
+	}
+	unix.Flock(fd, unix.LOCK_SH) // fails where nobody can lock it to remove something
+	return f, nil
 }
 
 // storeKey hashes what the pixels depend on: the files' names and identities,
@@ -203,7 +228,7 @@ func (l *listing) openStore(set *Set, path string, want storeMetadata) error {
 	if len(meta.Bad) > 0 && !l.skipBad {
 		return l.fault(meta.Bad[0])
 	}
-	if set.mapped, err = newMapping(f, meta.Images*meta.ImageBytes); err != nil {
+	if set.mapped, err = newMapping(f, meta.Images*meta.ImageBytes, unix.PROT_READ); err != nil {
 		return fmt.Errorf("store %s: %w", path, err)
 	}
 	set.Pixels = set.mapped.data
@@ -288,17 +313,49 @@ func (m storeMetadata) check(want storeMetadata, pixelBytes int64) error {
 	return nil
 }
 
-// mapping is a part of a file mapped into memory, read-only.
+// block returns memory for n bytes of pixels of files that hold many images: with
+// a store that of a file without a name there, which goes with the process.
+func (o Options) block(n int) (*mapping, error) {
+	if o.Store == "" || n == 0 {
+		return &mapping{make([]byte, n), func() error { return nil }}, nil
+	}
+	m, err := mapNameless(o.Store, n)
+	if err != nil {
+		return nil, fmt.Errorf("store: %d bytes in %s: %w", n, o.Store, err)
+	}
+	return m, nil
+}
+
+func mapNameless(dir string, size int) (*mapping, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, ".nameless-*")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, err
+	}
+	// A disk that is found full when pages are written ends the process.
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(size)); err != nil {
+		return nil, err
+	}
+	return newMapping(f, size, unix.PROT_READ|unix.PROT_WRITE)
+}
+
+// mapping is a part of a file mapped into memory, or memory alone.
 type mapping struct {
 	data  []byte
 	close func() error
 }
 
-func newMapping(f *os.File, size int) (*mapping, error) {
+func newMapping(f *os.File, size, access int) (*mapping, error) {
 	if size == 0 {
 		return &mapping{close: func() error { return nil }}, nil
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	data, err := unix.Mmap(int(f.Fd()), 0, size, access, unix.MAP_SHARED)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func openStored(t testing.TB, dir string, opt Options) *Set {
@@ -249,4 +251,79 @@ func FuzzStore(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What a killed process left goes when the next store is written, unless a
+// process is writing one.
+func TestStoreSweepsUnfinished(t *testing.T) {
+	dir, store := tree(t, folderTree(t)), t.TempDir()
+	left, other := filepath.Join(store, ".key.pixels.tmp-1"), filepath.Join(store, ".report.json.tmp-1")
+	for _, name := range []string{left, other} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer, err := os.Open(store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(writer.Fd()), unix.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	openStored(t, dir, Options{Size: 8, Store: store})
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("a store that is being written is gone: %v", err)
+	}
+	writer.Close()
+	openStored(t, dir, Options{Size: 16, Store: store})
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an unfinished store stays: %v", err)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Errorf("another file is gone: %v", err)
+	}
+}
+
+// Files of many images are read through the store, and nothing stays in it.
+func TestStoreOfPackedFiles(t *testing.T) {
+	packed := map[string][]byte{}
+	for name, data := range idxTree() {
+		packed[name+".gz"] = zipped(data)
+	}
+	for name, files := range map[string]map[string][]byte{
+		"idx": idxTree(), "gz": packed, "cifar10": cifarTree(), "cifar100": cifar100Tree(),
+	} {
+		for _, size := range []int{0, 8} {
+			dir, store := tree(t, files), filepath.Join(t.TempDir(), "made", "here")
+			for _, split := range []Split{Train, Test} {
+				want := open(t, dir, split, size)
+				got, err := Open(context.Background(), dir, split, Options{Size: size, Store: store})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got.Fingerprint() != want.Fingerprint() || !slices.Equal(got.Labels, want.Labels) {
+					t.Errorf("%s at %d, %s: the set differs", name, size, split)
+				}
+				if err := errors.Join(got.Close(), got.Close()); err != nil {
+					t.Error(err)
+				}
+			}
+			if left := stores(t, store); len(left) != 0 {
+				t.Errorf("%s at %d: %v in the store", name, size, left)
+			}
+		}
+	}
+}
+
+// A store that cannot be is an error of the store, not of the files.
+func TestStoreOfPackedFilesErrors(t *testing.T) {
+	dir, store := tree(t, idxTree()), filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(store, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(context.Background(), dir, Train, Options{Store: store})
+	var bad *FormatError
+	if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), "store: 72 bytes in "+store) {
+		t.Errorf("error %v", err)
+	}
 }

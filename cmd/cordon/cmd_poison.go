@@ -19,6 +19,7 @@ import (
 	"cordon/internal/atomicfile"
 	"cordon/internal/catalog"
 	"cordon/internal/event"
+	"cordon/internal/recipe"
 )
 
 // poisoning is one call of cordon poison.
@@ -145,12 +146,21 @@ func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
 	defer file.Close()
 	recipe, err := catalog.ReadPoisoning(file)
 	if err != nil {
-		return recipe, usagef("%s: %w", p.recipe, err)
+		return recipe, p.recipeFailed(err)
 	}
 	if cmd.Flags().Changed("seed") {
 		recipe.Seed = p.seed
 	}
 	return recipe, nil
+}
+
+// recipeFailed names the recipe and, where it is one of a run, the right command.
+func (p *poisoning) recipeFailed(err error) error {
+	err = usagef("%s: %w", p.recipe, err)
+	if _, other := recipe.Read(p.recipe); other == nil {
+		return &hinted{err, "this is the recipe of a run: cordon clean DATA --recipe FILE"}
+	}
+	return err
 }
 
 // parts returns the part that the flags describe: none without a trigger and a

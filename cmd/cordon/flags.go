@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -52,7 +53,7 @@ func (r *recipeFlags) resolve(cmd *cobra.Command) (cordon.Recipe, error) {
 	if r.file != "" {
 		var err error
 		if out, err = recipe.Read(r.file); err != nil {
-			return out, err
+			return out, recipeFailed(err)
 		}
 	}
 	settings := r.settings
@@ -67,6 +68,15 @@ func (r *recipeFlags) resolve(cmd *cobra.Command) (cordon.Recipe, error) {
 		}
 	}
 	return out, out.Validate()
+}
+
+// recipeFailed adds the right command to the error of a poison recipe.
+func recipeFailed(err error) error {
+	var wrong *recipe.Error
+	if errors.As(err, &wrong) && wrong.Key == "part" {
+		return &hinted{err, "[[part]] belongs to a poison recipe: cordon poison DATA --recipe FILE"}
+	}
+	return err
 }
 
 // console is where a long command writes. Results for people go to stdout;
@@ -104,5 +114,5 @@ func addSkipBad(cmd *cobra.Command, skipBad *bool) {
 }
 
 func addStore(cmd *cobra.Command, store *string) {
-	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for image files that take more than it has")
+	cmd.Flags().StringVar(store, "store", "", "keep decoded images in this `folder` instead of memory: for sets that take more than it has")
 }

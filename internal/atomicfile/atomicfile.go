@@ -144,18 +144,21 @@ func IsTemporary(name string) bool {
 	return strings.HasPrefix(name, ".") && strings.Contains(name, ".tmp-")
 }
 
-// Sweep removes the temporaries that killed processes left in the folder dir.
-// Nothing may be writing there.
-func Sweep(dir string) error {
+// Sweep removes the temporaries that killed processes left in the folder dir of
+// files and folders whose names match pattern, as in filepath.Match. Nothing may
+// be writing them.
+func Sweep(dir, pattern string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if IsTemporary(e.Name()) {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
+		left, err := filepath.Match(temporaryPattern(pattern), e.Name())
+		if err == nil && left {
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -135,7 +135,10 @@ func TestSweepRemovesOnlyTemporaries(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, ".set.tmp-2"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Sweep(dir); err != nil {
+	if err := Sweep(dir, "*.json"); err != nil || len(names(t, dir)) != 3 {
+		t.Fatalf("%v; %v is left, want all", err, names(t, dir))
+	}
+	if err := Sweep(dir, "*"); err != nil {
 		t.Fatal(err)
 	}
 	entries, err := os.ReadDir(dir)

@@ -74,11 +74,12 @@ func TestBlendOfAPicture(t *testing.T) {
 // checks that a fresh attack takes all of them over from the spec.
 func TestAttackVariants(t *testing.T) {
 	for _, spec := range []attack.Spec{
-		{Name: "badnets", Params: map[string]string{"size": "5", "position": "top-left", "pattern": "checkerboard"}},
-		{Name: "badnets", Params: map[string]string{"size": "1", "position": "bottom-left", "pattern": "square"}},
-		{Name: "badnets", Params: map[string]string{"size": "3", "position": "all-corners", "pattern": "four-pixels"}},
-		{Name: "badnets", Params: map[string]string{"size": "2", "position": "20,3", "pattern": "square"}},
-		{Name: "blend", Params: map[string]string{"alpha": "0.1", "image": "", "pattern": "noise", "seed": "18446744073709551615"}},
+		{Name: "badnets", Params: map[string]string{"size": "5", "position": "top-left", "pattern": "checkerboard", "opacity": "1"}},
+		{Name: "badnets", Params: map[string]string{"size": "1", "position": "bottom-left", "pattern": "square", "opacity": "0.2"}},
+		{Name: "badnets", Params: map[string]string{"size": "3", "position": "all-corners", "pattern": "four-pixels", "opacity": "0.5"}},
+		{Name: "badnets", Params: map[string]string{"size": "2", "position": "20,3", "pattern": "square", "opacity": "1"}},
+		{Name: "blend", Params: map[string]string{"alpha": "0.1", "image": "", "pattern": "noise", "missing": "0", "seed": "18446744073709551615"}},
+		{Name: "blend", Params: map[string]string{"alpha": "0.15", "image": "", "pattern": "blocks", "missing": "8", "seed": "2"}},
 		{Name: "sig", Params: map[string]string{"delta": "20.5", "frequency": "3"}},
 		{Name: "wanet", Params: map[string]string{"grid": "8", "strength": "2", "rescale": "0.9", "noise": "1", "seed": "3"}},
 	} {
@@ -111,6 +112,10 @@ func TestAttackErrors(t *testing.T) {
 		{attack.Spec{Name: "badnets", Params: map[string]string{"position": "1,-1"}}, "or X,Y"},
 		{attack.Spec{Name: "badnets", Params: map[string]string{"size": "2", "pattern": "four-pixels"}}, "size 3"},
 		{attack.Spec{Name: "badnets", Params: map[string]string{"size": "0"}}, "size"},
+		{attack.Spec{Name: "badnets", Params: map[string]string{"opacity": "0"}}, "opacity"},
+		{attack.Spec{Name: "badnets", Params: map[string]string{"opacity": "NaN"}}, "opacity"},
+		{attack.Spec{Name: "blend", Params: map[string]string{"missing": "16"}}, "0 to 15"},
+		{attack.Spec{Name: "blend", Params: map[string]string{"missing": "-1"}}, "0 to 15"},
 		{attack.Spec{Name: "wanet", Params: map[string]string{"grid": "1"}}, "2 to 64"},
 		{attack.Spec{Name: "wanet", Params: map[string]string{"strength": "0"}}, "strength"},
 		{attack.Spec{Name: "wanet", Params: map[string]string{"rescale": "NaN"}}, "rescale"},

@@ -116,7 +116,7 @@ func (d *Dir) acquire() error {
 	}
 	d.lock = f
 	// Killed processes leave temporaries, which are as large as models.
-	return errors.Join(atomicfile.Sweep(d.path), atomicfile.Sweep(d.Path(workDir)))
+	return errors.Join(atomicfile.Sweep(d.path, "*"), atomicfile.Sweep(d.Path(workDir), "*"))
 }
 
 // Close lets other processes work in the folder.

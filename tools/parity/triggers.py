@@ -37,7 +37,7 @@ def to_bytes(v):
     return np.clip(np.floor(v + 0.5), 0, 255).astype(np.uint8)
 
 
-def badnets(image, size, position, pattern):
+def badnets(image, size, position, pattern, opacity=1):
     out = image.copy()
     height, width = image.shape[:2]
     places = {
@@ -57,12 +57,19 @@ def badnets(image, size, position, pattern):
         patch = np.array([[-1, -1, 255], [-1, 255, -1], [255, -1, 255]])
     for top, left in places[position]:
         under = out[top : top + size, left : left + size]
-        under[patch >= 0] = patch[patch >= 0][:, None]
+        mixed = to_bytes((1 - opacity) * under.astype(np.float64) + opacity * patch[:, :, None])
+        under[patch >= 0] = mixed[patch >= 0]
     return out
 
 
 def blend(image, alpha, pattern):
     return to_bytes((1 - alpha) * image.astype(np.float64) + alpha * pattern)
+
+
+def pieces(image, alpha, pattern, missing):
+    height, width = image.shape[:2]
+    piece = 4 * (4 * np.arange(height) // height)[:, None] + 4 * np.arange(width) // width
+    return np.where(np.isin(piece, missing)[:, :, None], image, blend(image, alpha, pattern))
 
 
 def custom(image, pattern, opacity, mask):
@@ -198,6 +205,8 @@ def cases():
         ]:
             p = {"size": size, "position": position, "pattern": pattern}
             yield case("badnets", shape, p, badnets(image, **p))
+        p = {"size": 4, "position": "all-corners", "pattern": "checkerboard", "opacity": 0.3}
+        yield case("badnets", shape, p, badnets(image, **p))
         # Exact ties: 30.5 · 1, and 35 · sin 30° at width 24; α .1 and .5 below.
         for delta, frequency in [(40, 6), (20, 6), (30.5, 7), (35, 1)]:
             p = {"delta": delta, "frequency": frequency}
@@ -205,6 +214,7 @@ def cases():
         pattern = formula(shape, 91, 40)
         for alpha in [0.2, 0.1, 0.3, 0.5, 1]:
             yield case("blend", shape, {"alpha": alpha}, blend(image, alpha, pattern))
+        yield case("pieces", shape, {"alpha": 0.2}, pieces(image, 0.2, pattern, [0, 5, 6, 15]))
         for opacity, mask in [(1, ""), (0.3, "formula")]:
             yield case("custom", shape, {"opacity": opacity, "mask": mask}, custom(image, pattern, opacity, mask))
         for grid, strength, rescale, noise in [(4, 0.5, 1, 0), (2, 0.25, 1, 0), (8, 2, 0.9, 0), (4, 0.5, 1, 1)]:
