@@ -150,17 +150,6 @@ func (s *Scope) ReadInts(t Tensor, dst []int64) {
 	s.lib.Read(s.ptr, t.id, unsafe.Pointer(unsafe.SliceData(dst)), int64(len(dst))*8)
 }
 
-// Shape returns t's dimensions, nil after an error.
-func (s *Scope) Shape(t Tensor) []int {
-	var d [8]int64
-	n := s.lib.Shape(s.ptr, t.id, &d[0], int32(len(d)))
-	shape := make([]int, n)
-	for i := range shape {
-		shape[i] = int(d[i])
-	}
-	return shape
-}
-
 // checkCount guards the memory behind a pointer handed to C: a mismatch is a
 // programming error that must not become a wild read.
 func checkCount(count int, shape []int) {
