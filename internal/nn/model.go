@@ -79,7 +79,7 @@ type Model struct {
 	opt    torch.ScopeOptions
 	params []*Param
 	layers int
-	net    network
+	net    *resnet
 
 	frozenNorm torch.NormMode
 }
@@ -89,9 +89,14 @@ type Model struct {
 // for batch norm, U(−1/√n, 1/√n) with n inputs for the final linear layer.
 // bf16 makes its convolutions compute in bfloat16.
 func New(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, seedValue uint64, purpose string) (*Model, error) {
+	return newModel(e, cfg, dev, bf16, seed.Stream(seedValue, "init/"+purpose))
+}
+
+// newModel is New with the stream itself; nil leaves every value 0.
+func newModel(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, random *rand.Rand) (*Model, error) {
 	m := &Model{Config: cfg, engine: e, opt: torch.ScopeOptions{Device: dev, BF16: bf16}}
 	m.scope = e.NewScope(m.opt)
-	b := &builder{model: m, random: seed.Stream(seedValue, "init/"+purpose)}
+	b := &builder{model: m, random: random}
 	net, err := build(b, cfg)
 	if err != nil {
 		m.Close()
@@ -266,10 +271,11 @@ func (l *linear) forward(p *pass, x torch.Tensor) torch.Tensor {
 	return p.Linear(x, l.weight.tensor, l.bias.tensor)
 }
 
-// builder makes parameters in torchvision's order and counts layers.
+// builder makes parameters in torchvision's order and counts layers. For a model
+// without a scope it makes shapes only.
 type builder struct {
 	model  *Model
-	random *rand.Rand // nil makes shapes only, without values
+	random *rand.Rand // nil leaves every value 0
 	values []float32  // of the parameter being made, copied to the device
 	layer  int        // weight layers made so far
 	stage  int
@@ -318,12 +324,14 @@ func (b *builder) linear(name string, in, out int) *linear {
 func (b *builder) param(name string, layer int, buffer bool, initial func() float32, shape ...int) *Param {
 	p := &Param{Name: name, Shape: shape, Layer: layer, Stage: b.stage, Buffer: buffer}
 	b.model.params = append(b.model.params, p)
-	if b.random == nil {
+	if b.model.scope == nil {
 		return p
 	}
 	b.values = slices.Grow(b.values[:0], p.Count())[:p.Count()]
 	for i := range b.values {
-		b.values[i] = initial()
+		if b.random != nil {
+			b.values[i] = initial()
+		}
 	}
 	p.tensor = b.model.scope.Parameter(b.values, !buffer, shape...)
 	return p
