@@ -39,6 +39,8 @@ type Truth struct {
 	Samples  int      `json:"samples"` // in the training set, changed or not
 	// Changed lists the changed samples, ascending by Index.
 	Changed []Changed `json:"changed"`
+
+	hashed *dataset.Set // known to have the fingerprint Source; nil as read
 }
 
 // Changed is one sample that is not as it was.

@@ -48,7 +48,7 @@ func TestStore(t *testing.T) {
 			opt := Options{Size: 8, Store: store, Progress: func(int, int) { decoded++ }}
 			for range 2 {
 				set := openStored(t, dir, opt)
-				if set.Fingerprint() != want.Fingerprint() || !slices.Equal(set.Files, want.Files) || cap(set.Image(0)) != set.ImageBytes() {
+				if fingerprint(t, set) != fingerprint(t, want) || !slices.Equal(set.Files, want.Files) || cap(set.Image(0)) != set.ImageBytes() {
 					t.Error("the stored set differs")
 				}
 				if err := errors.Join(set.Close(), set.Close()); err != nil {
@@ -84,7 +84,7 @@ func TestStoreFollowsSource(t *testing.T) {
 		opt.Store = store
 		set := openStored(t, dir, opt)
 		opt.Store = ""
-		if set.Fingerprint() != openStored(t, dir, opt).Fingerprint() {
+		if fingerprint(t, set) != fingerprint(t, openStored(t, dir, opt)) {
 			t.Errorf("%s: the store is stale", what)
 		}
 		if known += more; len(stores(t, store)) != known {
@@ -123,7 +123,7 @@ func TestStoreSkipsBad(t *testing.T) {
 	want := openStored(t, dir, Options{Size: 8, SkipBad: true})
 	for range 2 {
 		set := openStored(t, dir, Options{Size: 8, SkipBad: true, Store: store})
-		if set.Fingerprint() != want.Fingerprint() || !slices.Equal(set.Files, want.Files) || len(set.Skipped) != 2 {
+		if fingerprint(t, set) != fingerprint(t, want) || !slices.Equal(set.Files, want.Files) || len(set.Skipped) != 2 {
 			t.Errorf("files %v, skipped %v", set.Files, set.Skipped)
 		}
 		for i := range set.Skipped {

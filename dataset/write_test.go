@@ -34,7 +34,7 @@ func TestWriteReadsBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			train2, test2 := open(t, out, Train, c.size), open(t, out, Test, c.size)
-			if train.Fingerprint() != train2.Fingerprint() || test.Fingerprint() != test2.Fingerprint() {
+			if fingerprint(t, train) != fingerprint(t, train2) || fingerprint(t, test) != fingerprint(t, test2) {
 				t.Error("read back differently")
 			}
 			if want := strings.Replace(name, "tsrd", "csv", 1); train2.Format != want {
@@ -101,7 +101,7 @@ func TestWriteCIFARFiles(t *testing.T) {
 	if len(entries) != 4 {
 		t.Errorf("%d files, want 3 batches and the names", len(entries))
 	}
-	if open(t, out, Train, 0).Fingerprint() != set.Fingerprint() {
+	if fingerprint(t, open(t, out, Train, 0)) != fingerprint(t, set) {
 		t.Error("read back differently")
 	}
 }

@@ -192,7 +192,7 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err != nil {
 		return &usageError{err}
 	}
-	truth, err := attack.Plan(clean, recipe.Seed, parts)
+	truth, err := attack.Plan(ctx, clean, recipe.Seed, parts)
 	if err != nil {
 		return &usageError{err}
 	}
@@ -262,7 +262,10 @@ func resolved(path string) string {
 // gives the copy its name: a copy never stands without its truth.
 func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poisoned, test *dataset.Set) error {
 	if p.out == "" {
-		truth.Poisoned = poisoned.Fingerprint()
+		var err error
+		if truth.Poisoned, err = poisoned.Fingerprint(ctx); err != nil {
+			return err
+		}
 		return p.record(truth, clean, poisoned)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(p.out), ".poison-*")
@@ -278,7 +281,9 @@ func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poiso
 	if err := truth.Remap(func(i int) int { return written.Index[i] }); err != nil {
 		return err
 	}
-	truth.Poisoned = poisoned.Subset(inverse(written.Index)).Fingerprint()
+	if truth.Poisoned, err = poisoned.Subset(inverse(written.Index)).Fingerprint(ctx); err != nil {
+		return err
+	}
 	if err := p.record(truth, clean, poisoned); err != nil {
 		return err
 	}

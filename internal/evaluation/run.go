@@ -3,6 +3,7 @@ package evaluation
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ type run struct {
 // Run evaluates every model of a finished run and, with truth, the isolation;
 // it adds the figures to the run's report and returns it.
 func Run(ctx context.Context, path string, opt Options) (*report.Report, error) {
-	r, err := load(path, opt)
+	r, err := load(ctx, path, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -62,12 +63,19 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 }
 
 // load reads a finished run and checks that the data is the run's.
-func load(path string, opt Options) (*run, error) {
+func load(ctx context.Context, path string, opt Options) (*run, error) {
 	dir, manifest, err := rundir.Existing(path)
 	if err != nil {
 		return nil, err
 	}
-	if opt.Train == nil || opt.Train.Fingerprint() != manifest.Fingerprint {
+	if opt.Train == nil {
+		return nil, errors.New("no training images to evaluate a run on")
+	}
+	fingerprint, err := opt.Train.Fingerprint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if fingerprint != manifest.Fingerprint {
 		return nil, fmt.Errorf("%s was made from other training data (%s)", path, manifest.Data)
 	}
 	r := &run{dir: dir}
