@@ -129,7 +129,7 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 	}
 	for _, s := range out.Stages {
 		r.Stages = append(r.Stages, stage(s))
-		if s.Epochs != nil && s.Name != "recalibrate-base" && s.Name != "recalibrate-clean" {
+		if s.Epochs != nil {
 			r.Curves = append(r.Curves, curve(s))
 		}
 	}
