@@ -250,3 +250,14 @@ func FuzzStore(f *testing.F) {
 		}
 	})
 }
+
+// A store of other decoders must not be taken for one of these.
+func TestStoreKeyHasTheDecoders(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\t"+imageModule+"\n") {
+		t.Errorf("%s is not what go.mod requires: stores would keep pixels of another version", imageModule)
+	}
+}
