@@ -66,9 +66,6 @@ func (p *Param) Count() int {
 	return n
 }
 
-// Frozen reports whether training leaves the parameter alone.
-func (p *Param) Frozen() bool { return p.frozen }
-
 // Model is a network with its weights. Its tensors live in a scope of its own
 // until Close. Use it on the engine's thread.
 type Model struct {
@@ -117,9 +114,6 @@ func (m *Model) Close() { m.scope.Close() }
 // Params returns the state dictionary in torchvision's order, without the
 // counters num_batches_tracked.
 func (m *Model) Params() []*Param { return m.params }
-
-// Layers returns the number of weight layers: 50 for ResNet-50.
-func (m *Model) Layers() int { return m.layers }
 
 // NewScope makes a scope on the model's device and in its precision; grad
 // records operations for training.
@@ -203,15 +197,6 @@ func (m *Model) SetNorms(norms [][]float32) error {
 		norms = norms[1:]
 	}
 	return nil
-}
-
-// Gradient copies the gradient collected by a parameter to the host.
-func (m *Model) Gradient(p *Param) ([]float32, error) {
-	s := m.NewScope(false)
-	defer s.Close()
-	v := make([]float32, p.Count())
-	s.ReadFloats(s.Grad(p.tensor), v)
-	return v, s.Err()
 }
 
 // pass is one forward pass: the scope and how batch norm behaves in it.

@@ -85,18 +85,6 @@ func (t Tensor) Float32s() ([]float32, error) {
 	return values, nil
 }
 
-// Int64s returns the elements of an I64 tensor.
-func (t Tensor) Int64s() ([]int64, error) {
-	if t.DType != I64 {
-		return nil, fmt.Errorf("tensor %q: is %s, want I64", t.Name, t.DType)
-	}
-	values := make([]int64, len(t.Data)/8)
-	for i := range values {
-		values[i] = int64(binary.LittleEndian.Uint64(t.Data[8*i:]))
-	}
-	return values, nil
-}
-
 // byteSize returns the size of a tensor of this type and shape.
 func byteSize(dtype DType, shape []int64) (int64, error) {
 	if dtype.Size() == 0 {
