@@ -210,6 +210,12 @@ func (d *Dir) Checkpoint(stage string) string {
 	return filepath.Join(d.path, workDir, stage+".checkpoint.safetensors")
 }
 
+// Has reports whether a file of the folder exists.
+func (d *Dir) Has(name string) bool {
+	_, err := os.Stat(d.Path(name))
+	return err == nil
+}
+
 // Write stores a file of the folder.
 func (d *Dir) Write(name string, write func(io.Writer) error) error {
 	return atomicfile.Write(d.Path(name), write)
