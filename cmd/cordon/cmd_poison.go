@@ -20,6 +20,7 @@ import (
 	"cordon/internal/atomicfile"
 	"cordon/internal/catalog"
 	"cordon/internal/event"
+	"cordon/internal/regular"
 )
 
 // poisoning is one call of cordon poison.
@@ -137,7 +138,7 @@ func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
 			return catalog.Poisoning{}, usagef("--%s and --recipe exclude each other", name)
 		}
 	}
-	file, err := os.Open(p.recipe)
+	file, err := regular.Open(p.recipe)
 	if err != nil {
 		return catalog.Poisoning{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"cordon/dataset"
+	"cordon/internal/regular"
 )
 
 const (
@@ -42,15 +43,7 @@ type entry struct {
 // Open checks the file's header and keeps the file open until Close. A file
 // that breaks the format gives a *dataset.FormatError.
 func Open(path string) (*File, error) {
-	// Opening a named pipe would wait for a writer, so look first.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &dataset.FormatError{Path: path, Offset: -1, Reason: "not a regular file"}
-	}
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
