@@ -115,6 +115,9 @@ func TestReadTruthErrors(t *testing.T) {
 			t.Errorf("%.40q: error %v, want a FormatError with %q", c.new, err, c.want)
 		}
 	}
+	if _, err := ReadTruth(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a device: %v", err)
+	}
 	if _, err := ReadTruth(filepath.Join(t.TempDir(), "none.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
