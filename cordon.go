@@ -84,6 +84,8 @@ func (o Options) validateWork() error {
 	case o.Test != nil && (o.Test.Height != o.Train.Height || o.Test.Width != o.Train.Width || o.Test.Channels != o.Train.Channels):
 		return fmt.Errorf("test images are %d×%d×%d, training images %d×%d×%d",
 			o.Test.Height, o.Test.Width, o.Test.Channels, o.Train.Height, o.Train.Width, o.Train.Channels)
+	case o.Test != nil && o.Test.Len() == 0:
+		return errors.New("no test images; leave the test set out instead")
 	case o.Test != nil && !slices.Equal(o.Test.Classes, o.Train.Classes):
 		return errors.New("the test set has other classes than the training set")
 	}
@@ -109,7 +111,10 @@ func Cleanse(ctx context.Context, opt Options) (*report.Report, error) {
 		return nil, err
 	}
 	defer c.engine.Close()
-	if c.dir, err = rundir.Open(opt.Dir, c.manifest()); err != nil {
+	if c.manifest, err = c.newManifest(ctx); err != nil {
+		return nil, err
+	}
+	if c.dir, err = rundir.Open(opt.Dir, c.manifest); err != nil {
 		return nil, err
 	}
 	defer c.dir.Close()
@@ -206,6 +211,7 @@ type cleansing struct {
 	set       *dataset.Set // D
 	positions []int        // of D's samples in Train
 	dir       *rundir.Dir
+	manifest  rundir.Manifest
 	device    torch.Device
 	started   time.Time
 }
@@ -229,19 +235,21 @@ func (o Options) open() (*cleansing, error) {
 	return c, nil
 }
 
-func (c *cleansing) manifest() rundir.Manifest {
+// newManifest reads both sets whole, for their fingerprints.
+func (c *cleansing) newManifest(ctx context.Context) (m rundir.Manifest, err error) {
 	cpu, _ := machine.CPU()
-	m := rundir.Manifest{
+	m = rundir.Manifest{
 		Tool: Version, Method: "partial-training",
 		RecipeHash: c.Recipe.Hash(), Seed: c.Recipe.Seed,
-		Data: c.Train.Name, Fingerprint: c.Train.Fingerprint(),
+		Data:  c.Train.Name,
 		Torch: c.engine.Info().Torch, Engine: c.engine.Info().Build,
 		Device: c.device.String(), CPU: cpu, Threads: c.engine.Info().Threads,
 	}
-	if c.Test != nil {
-		m.TestFingerprint = c.Test.Fingerprint()
+	if m.Fingerprint, err = c.Train.Fingerprint(ctx); err != nil || c.Test == nil {
+		return m, err
 	}
-	return m
+	m.TestFingerprint, err = c.Test.Fingerprint(ctx)
+	return m, err
 }
 
 func (c *cleansing) env(log Sink) (defense.Env, error) {

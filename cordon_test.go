@@ -102,3 +102,25 @@ func TestCleanseNoRoomForEvents(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestCleanseStopsWhileItHashes(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	opt := tinyOptions(filepath.Join(t.TempDir(), "run"))
+	_, err := cordon.Cleanse(ctx, opt)
+	if !errors.Is(err, context.Canceled) {
+		needEngine(t, err)
+		t.Error("a cancelled run went on")
+	}
+	if _, err := os.Stat(opt.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder was made: %v", err)
+	}
+}
+
+func TestValidateRefusesAnEmptyTestSet(t *testing.T) {
+	opt := tinyOptions("run")
+	opt.Test = tinySet(0)
+	if err := opt.Validate(); err == nil {
+		t.Error("accepted")
+	}
+}

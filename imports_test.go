@@ -72,13 +72,13 @@ func TestImportsPointOneWay(t *testing.T) {
 func TestImportsOnly(t *testing.T) {
 	deps := reached(t)
 	for from, allowed := range map[string][]string{
-		"attack":              {"dataset", "internal/seed", "internal/atomicfile", "internal/printable"},
+		"attack":              {"dataset", "internal/seed", "internal/atomicfile", "internal/printable", "internal/regular"},
 		"dataset":             {"internal/seed", "internal/atomicfile", "internal/printable"},
 		"internal/torch":      {},
 		"internal/event":      {"internal/printable"},
 		"internal/fetch":      {"internal/atomicfile", "internal/event", "internal/printable"},
 		"internal/inspect":    {"dataset", "internal/seed", "internal/atomicfile", "internal/printable"},
-		"internal/recipe":     {},
+		"internal/recipe":     {"internal/regular"},
 		"internal/atomicfile": {},
 		"internal/printable":  {},
 	} {

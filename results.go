@@ -112,7 +112,7 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 			Name: c.Train.Name, Format: c.Train.Format,
 			Height: c.Train.Height, Width: c.Train.Width, Channels: c.Train.Channels,
 			Classes: c.Train.Classes, ClassCounts: c.set.Counts(),
-			Samples: c.set.Len(), SampledFrom: c.Train.Len(), Fingerprint: c.Train.Fingerprint(),
+			Samples: c.set.Len(), SampledFrom: c.Train.Len(), Fingerprint: c.manifest.Fingerprint,
 		},
 		Recipe:    report.Recipe{TOML: string(c.Recipe.Encode()), Hash: c.Recipe.Hash()},
 		Seed:      c.Recipe.Seed,
@@ -129,7 +129,7 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 	}
 	for _, s := range out.Stages {
 		r.Stages = append(r.Stages, stage(s))
-		if s.Epochs != nil && s.Name != "recalibrate-base" && s.Name != "recalibrate-clean" {
+		if s.Epochs != nil {
 			r.Curves = append(r.Curves, curve(s))
 		}
 	}

@@ -22,8 +22,8 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 	if err := t.Validate(); err != nil {
 		return nil, err
 	}
-	if source.Fingerprint() != t.Source {
-		return nil, errors.New("the poisoning was planned for other data")
+	if err := t.checkSource(ctx, source); err != nil {
+		return nil, err
 	}
 	triggers, err := t.triggers(build)
 	if err != nil {
@@ -45,6 +45,18 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 		out.Labels[c.Source] = c.Given
 	}
 	return out, nil
+}
+
+// checkSource refuses another set than t was planned for.
+func (t *Truth) checkSource(ctx context.Context, source *dataset.Set) error {
+	if source == t.hashed {
+		return nil
+	}
+	fingerprint, err := source.Fingerprint(ctx)
+	if err == nil && fingerprint != t.Source {
+		err = errors.New("the poisoning was planned for other data")
+	}
+	return err
 }
 
 // triggered returns an image with the trigger.

@@ -21,7 +21,7 @@ func BenchmarkTriggered(b *testing.B) {
 				set := attacktest.Set(attack.Shape{Height: side, Width: side, Channels: 3}, 64)
 				part := attack.PartOf(a, -1, 1)
 				part.Mode = attack.AllToAll
-				truth, err := attack.Plan(set, 0, []attack.Part{part})
+				truth, err := attack.Plan(b.Context(), set, 0, []attack.Part{part})
 				if err != nil {
 					b.Fatal(err)
 				}

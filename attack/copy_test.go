@@ -38,7 +38,7 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 			with(part(attack.DirtyLabel, 3, .2), func(p *attack.Part) { p.CoverRate = .1 }),
 			part(attack.AllToAll, -1, .1), noise(.1),
 		}
-		planned, err := attack.Plan(source, 1, parts)
+		planned, err := attack.Plan(t.Context(), source, 1, parts)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again.Fingerprint() != inMemory.Fingerprint() {
+		if fingerprint(t, again) != fingerprint(t, inMemory) {
 			t.Errorf("%s: the truth of the copy does not make the same pixels", c.format)
 		}
 	}
@@ -98,7 +98,7 @@ func TestApplyToStoredSet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		planned, err := attack.Plan(source, 1, []attack.Part{part(attack.DirtyLabel, 3, .2)})
+		planned, err := attack.Plan(t.Context(), source, 1, []attack.Part{part(attack.DirtyLabel, 3, .2)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,11 +107,20 @@ func TestApplyToStoredSet(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer source.Close()
-		return out.Fingerprint()
+		return fingerprint(t, out)
 	}
 	inMemory := poison(dataset.Options{Size: 16})
 	stored := poison(dataset.Options{Size: 16, Store: t.TempDir()})
 	if stored != inMemory {
 		t.Error("poisoned differently from a store and from memory")
 	}
+}
+
+func fingerprint(t *testing.T, s *dataset.Set) string {
+	t.Helper()
+	sum, err := s.Fingerprint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
 }

@@ -19,7 +19,7 @@ func Example() {
 	}
 	part := attack.PartOf(a, 2, .05)
 	part.CoverRate = .1 // these carry the trigger with their true label
-	truth, err := attack.Plan(set, 1, []attack.Part{part})
+	truth, err := attack.Plan(context.Background(), set, 1, []attack.Part{part})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -10,8 +10,9 @@ import (
 	"image/color"
 	"image/png"
 	"io"
-	"os"
 	"strings"
+
+	"cordon/internal/regular"
 )
 
 // maxPictureBytes bounds the file of a Picture.
@@ -60,14 +61,7 @@ func (p *Picture) String() string {
 }
 
 func readPicture(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() { // a pipe would wait for ever
-		return nil, fmt.Errorf("%s: not a file", path)
-	}
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

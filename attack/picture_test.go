@@ -74,7 +74,7 @@ func TestPictureErrors(t *testing.T) {
 	}{
 		{DefaultCustom(), nil, shape, "custom: image: a PNG file is needed"},
 		{DefaultCustom(), map[string]string{"image": "no/such.png"}, shape, "no/such.png"},
-		{DefaultCustom(), map[string]string{"image": filepath.Dir(path)}, shape, "not a file"},
+		{DefaultCustom(), map[string]string{"image": filepath.Dir(path)}, shape, "not a regular file"},
 		{DefaultCustom(), map[string]string{"image": text}, shape, "not a PNG file"},
 		{DefaultCustom(), map[string]string{"image": path}, Shape{8, 9, 3}, "is 8×8 pixels, the images are 8×9"},
 		{DefaultCustom(), map[string]string{"image": path, "mask": text}, shape, "custom: mask: " + text},

@@ -2,6 +2,7 @@ package attack
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,14 +18,18 @@ import (
 // seed a smaller rate takes a part of a larger rate's samples.
 //
 // It refuses what Part.Validate refuses, more samples than there are candidates
-// left, and a rate above 0 that is less than half a sample.
-func Plan(source *dataset.Set, seedValue uint64, parts []Part) (*Truth, error) {
+// left, and a rate above 0 that is less than half a sample; it returns
+// ctx's error when cancelled.
+func Plan(ctx context.Context, source *dataset.Set, seedValue uint64, parts []Part) (*Truth, error) {
 	t := &Truth{
-		Version: TruthVersion, Seed: seedValue, Parts: slices.Clone(parts),
-		Source: source.Fingerprint(), Shape: ShapeOf(source),
-		Classes: slices.Clone(source.Classes), Samples: source.Len(),
+		Version: TruthVersion, Seed: seedValue, Parts: slices.Clone(parts), Shape: ShapeOf(source),
+		Classes: slices.Clone(source.Classes), Samples: source.Len(), hashed: source,
 	}
-	if err := t.validateParts(); err != nil {
+	err := t.validateParts()
+	if err != nil {
+		return nil, err
+	}
+	if t.Source, err = source.Fingerprint(ctx); err != nil {
 		return nil, err
 	}
 	d := drawing{truth: t, labels: source.Labels, taken: make([]bool, source.Len())}

@@ -69,13 +69,13 @@ func TestPlanErrors(t *testing.T) {
 		{"too many parts", "at most 100", slices.Repeat([]attack.Part{part(dirty, 0, 0)}, 101)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if _, err := attack.Plan(set, 0, c.parts); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := attack.Plan(t.Context(), set, 0, c.parts); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
 	}
 	one := &dataset.Set{Classes: []string{"a"}, Height: 1, Width: 1, Channels: 1, Pixels: []byte{0}, Labels: []int32{0}}
-	if _, err := attack.Plan(one, 0, []attack.Part{noise(1)}); err == nil {
+	if _, err := attack.Plan(t.Context(), one, 0, []attack.Part{noise(1)}); err == nil {
 		t.Error("label noise in a single class is accepted")
 	}
 }
@@ -84,7 +84,7 @@ func TestPlanDraw(t *testing.T) {
 	set := attacktest.Set(attack.Shape{Height: 1, Width: 1, Channels: 1}, 5000)
 	draw := func(rate, covers float64, seed uint64) []int {
 		p := with(part(attack.DirtyLabel, 3, rate), func(p *attack.Part) { p.CoverRate = covers })
-		truth, err := attack.Plan(set, seed, []attack.Part{p})
+		truth, err := attack.Plan(t.Context(), set, seed, []attack.Part{p})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +117,7 @@ func TestPlanDraw(t *testing.T) {
 // TestPlanStays pins the drawn samples: measured results name them by seed.
 func TestPlanStays(t *testing.T) {
 	set := attacktest.Set(grey, 100)
-	truth, err := attack.Plan(set, 7, []attack.Part{with(part(attack.DirtyLabel, 3, .04), func(p *attack.Part) { p.CoverRate = .03 }), noise(.04)})
+	truth, err := attack.Plan(t.Context(), set, 7, []attack.Part{with(part(attack.DirtyLabel, 3, .04), func(p *attack.Part) { p.CoverRate = .03 }), noise(.04)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +151,7 @@ func TestSeveralParts(t *testing.T) {
 		with(attack.PartOf(weak, 2, .1), func(p *attack.Part) { p.Test, p.CoverRate = attack.SpecOf(strong), .2 }),
 		noise(.1),
 	}
-	truth, err := attack.Plan(set, 3, parts)
+	truth, err := attack.Plan(t.Context(), set, 3, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestCoversOfWaNet(t *testing.T) {
 	if bytes.Equal(a, b) {
 		t.Error("two images have the same noise")
 	}
-	if _, err := attack.Plan(set, 0, []attack.Part{p}); err != nil {
+	if _, err := attack.Plan(t.Context(), set, 0, []attack.Part{p}); err != nil {
 		t.Error(err)
 	}
 }
@@ -221,7 +221,7 @@ func TestCoversOfWaNet(t *testing.T) {
 func poisoned(t *testing.T, p attack.Part, shape attack.Shape) (*dataset.Set, *attack.Truth, *dataset.Set) {
 	t.Helper()
 	set := attacktest.Set(shape, 100)
-	truth, err := attack.Plan(set, 0, []attack.Part{p})
+	truth, err := attack.Plan(t.Context(), set, 0, []attack.Part{p})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,6 +230,22 @@ func poisoned(t *testing.T, p attack.Part, shape attack.Shape) (*dataset.Set, *a
 		t.Fatal(err)
 	}
 	return set, truth, out
+}
+
+// Of a set that is larger than memory every pass counts.
+func TestApplyKnowsTheSetOfItsPlan(t *testing.T) {
+	set, reads := attacktest.Set(grey, 100), 0
+	set = set.WithImages(func(int) []byte { reads++; return make([]byte, 28*28) })
+	truth, err := attack.Plan(t.Context(), set, 0, []attack.Part{part(attack.DirtyLabel, 3, .1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := truth.Apply(t.Context(), set, catalog.AttackFromSpec); err != nil {
+		t.Fatal(err)
+	}
+	if reads != 100 {
+		t.Errorf("%d images read to plan and apply, want 100", reads)
+	}
 }
 
 func TestApplyRefuses(t *testing.T) {

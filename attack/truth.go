@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"cordon/dataset"
 	"cordon/internal/atomicfile"
+	"cordon/internal/regular"
 )
 
 // TruthVersion is the version of the truth file's schema that is written and read.
@@ -39,6 +39,8 @@ type Truth struct {
 	Samples  int      `json:"samples"` // in the training set, changed or not
 	// Changed lists the changed samples, ascending by Index.
 	Changed []Changed `json:"changed"`
+
+	hashed *dataset.Set // known to have the fingerprint Source; nil as read
 }
 
 // Changed is one sample that is not as it was.
@@ -214,7 +216,7 @@ func (t *Truth) Write(path string) error {
 // ReadTruth reads and validates the truth file at path. What is wrong in the
 // file is a *dataset.FormatError.
 func ReadTruth(path string) (*Truth, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read truth: %w", err)
 	}

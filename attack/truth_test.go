@@ -18,7 +18,7 @@ func testTruth(t testing.TB) *Truth {
 		Classes: []string{"cat", "dog", "eel"}, Height: 4, Width: 4, Channels: 1,
 		Pixels: make([]byte, 10*16), Labels: []int32{0, 1, 2, 0, 1, 2, 0, 1, 2, 0},
 	}
-	truth, err := Plan(set, 1<<64-1, []Part{PartOf(DefaultBadNets(), 1, .3)})
+	truth, err := Plan(t.Context(), set, 1<<64-1, []Part{PartOf(DefaultBadNets(), 1, .3)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +36,7 @@ func TestTruthRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	truth.hashed = nil // of this process
 	if !reflect.DeepEqual(got, truth) {
 		t.Errorf("read %+v, want %+v", got, truth)
 	}
@@ -47,7 +48,7 @@ func TestTruthRoundTrip(t *testing.T) {
 func TestTruthWithoutPoison(t *testing.T) {
 	set := &dataset.Set{Classes: []string{"cat"}, Height: 1, Width: 1, Channels: 3, Pixels: make([]byte, 3), Labels: []int32{0}}
 	for _, parts := range [][]Part{nil, {PartOf(DefaultSIG(), 0, 0)}} {
-		if truth, err := Plan(set, 0, parts); err != nil || len(truth.Changed) > 0 {
+		if truth, err := Plan(t.Context(), set, 0, parts); err != nil || len(truth.Changed) > 0 {
 			t.Errorf("%v: %v, %v", parts, truth, err)
 		}
 	}
@@ -113,6 +114,9 @@ func TestReadTruthErrors(t *testing.T) {
 		if !errors.As(err, &format) || format.Path != path || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.40q: error %v, want a FormatError with %q", c.new, err, c.want)
 		}
+	}
+	if _, err := ReadTruth(os.DevNull); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a device: %v", err)
 	}
 	if _, err := ReadTruth(filepath.Join(t.TempDir(), "none.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing file: %v", err)

@@ -101,7 +101,7 @@ func (s *Set) vary(i int, v Variant, seedValue uint64) []byte {
 	case CenterCrop:
 		x, y := (s.Width+8)/16, (s.Height+8)/16 // rounded
 		middle := image.Rect(x, y, s.Width-x, s.Height-y)
-		pack(dst, s.Channels, scaled(s.picture(i), middle, s.Width, s.Height))
+		pack(dst, s.Channels, scaled(s.Picture(i), middle, s.Width, s.Height))
 	case HFlip:
 		s.rearrange(dst, i, func(x, y int) (int, int) { return s.Width - 1 - x, y })
 	case VFlip:

@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -12,8 +13,9 @@ import (
 )
 
 // Fingerprint returns the SHA-256, in hex, of the set's shape, labels and
-// pixels. Names of classes, files and folders do not enter it.
-func (s *Set) Fingerprint() string {
+// pixels. Names of classes, files and folders do not enter it. It reads the
+// whole set and returns ctx's error when cancelled.
+func (s *Set) Fingerprint(ctx context.Context) (string, error) {
 	h := sha256.New()
 	for _, v := range []int{s.Len(), s.Height, s.Width, s.Channels, len(s.Classes)} {
 		h.Write(binary.LittleEndian.AppendUint64(nil, uint64(v)))
@@ -24,9 +26,12 @@ func (s *Set) Fingerprint() string {
 	}
 	h.Write(labels)
 	for i := range s.Len() {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
 		h.Write(s.Image(i))
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 // Counts returns the number of images of each class.

@@ -1,6 +1,8 @@
 package dataset
 
 import (
+	"context"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -8,9 +10,9 @@ import (
 
 func TestFingerprint(t *testing.T) {
 	read := func() *Set { return open(t, tree(t, idxTree()), Train, 0) }
-	want := read().Fingerprint()
-	if len(want) != 64 || read().Fingerprint() != want {
-		t.Fatalf("fingerprints %s and %s", want, read().Fingerprint())
+	want := fingerprint(t, read())
+	if len(want) != 64 || fingerprint(t, read()) != want {
+		t.Fatalf("fingerprints %s and %s", want, fingerprint(t, read()))
 	}
 	for name, change := range map[string]func(*Set){
 		"pixel":   func(s *Set) { s.Pixels[3]++ },
@@ -19,14 +21,22 @@ func TestFingerprint(t *testing.T) {
 		"classes": func(s *Set) { s.Classes = append(s.Classes, "3") },
 	} {
 		s := read()
-		if change(s); s.Fingerprint() == want {
+		if change(s); fingerprint(t, s) == want {
 			t.Errorf("a changed %s is not seen", name)
 		}
 	}
 	s := read()
 	s.Name, s.Classes = "elsewhere", []string{"a", "b", "c"}
-	if s.Fingerprint() != want {
+	if fingerprint(t, s) != want {
 		t.Error("names enter the fingerprint")
+	}
+}
+
+func TestFingerprintStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := open(t, tree(t, idxTree()), Train, 0).Fingerprint(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -44,7 +54,7 @@ func TestSubset(t *testing.T) {
 	}
 	copied := *sub
 	copied.image, copied.Pixels = nil, slices.Concat(set.Image(5), set.Image(4))
-	if sub.Fingerprint() != copied.Fingerprint() {
+	if fingerprint(t, sub) != fingerprint(t, &copied) {
 		t.Error("a subset has another fingerprint than a copy of its images")
 	}
 	for _, s := range []*Set{set, sub, &copied} {

@@ -208,3 +208,12 @@ func testBad(t *testing.T, size int, limits Limits, cases []badCase) {
 func ppmOf(width, height int, header string) []byte {
 	return append([]byte(header), ramp(3*width*height)...)
 }
+
+func fingerprint(t testing.TB, s *Set) string {
+	t.Helper()
+	sum, err := s.Fingerprint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}

@@ -142,8 +142,8 @@ func pack(dst []byte, channels int, img *image.RGBA) {
 	}
 }
 
-// picture returns image i for drawing. A grey one shares the set's memory.
-func (s *Set) picture(i int) image.Image {
+// Picture returns image i for drawing. A grey one shares the memory of Image.
+func (s *Set) Picture(i int) image.Image {
 	bounds, pixels := image.Rect(0, 0, s.Width, s.Height), s.Image(i)
 	if s.Channels == 1 {
 		return &image.Gray{Pix: pixels, Stride: s.Width, Rect: bounds}
@@ -188,7 +188,7 @@ func (s *Set) resize(ctx context.Context, opt Options) (*Set, error) {
 	out.mapped, out.Pixels = pixels, pixels.data
 	whole := image.Rect(0, 0, s.Width, s.Height)
 	err = inParallel(ctx, s.Len(), opt.Progress, func(i int) error {
-		pack(out.Image(i), s.Channels, scaled(s.picture(i), whole, opt.Size, opt.Size))
+		pack(out.Image(i), s.Channels, scaled(s.Picture(i), whole, opt.Size, opt.Size))
 		return nil
 	})
 	if err != nil {
@@ -201,7 +201,7 @@ func (s *Set) resize(ctx context.Context, opt Options) (*Set, error) {
 // encodePNG writes image i.
 func (s *Set) encodePNG(w io.Writer, i int) error {
 	buffered := bufio.NewWriter(w) // png writes each chunk in four pieces
-	if err := png.Encode(buffered, s.picture(i)); err != nil {
+	if err := png.Encode(buffered, s.Picture(i)); err != nil {
 		return err
 	}
 	return buffered.Flush()

@@ -39,7 +39,7 @@ var memoryTasks = map[string]func(*dataset.Set) (*dataset.Set, error){
 	"read": func(set *dataset.Set) (*dataset.Set, error) { return set, nil },
 	"poison": func(set *dataset.Set) (*dataset.Set, error) {
 		build := func(attack.Spec) (attack.Attack, error) { return attack.DefaultBadNets(), nil }
-		truth, err := attack.Plan(set, 0, []attack.Part{attack.PartOf(attack.DefaultBadNets(), 3, .5)})
+		truth, err := attack.Plan(context.Background(), set, 0, []attack.Part{attack.PartOf(attack.DefaultBadNets(), 3, .5)})
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +166,9 @@ func TestMemoryChild(t *testing.T) {
 	if n := set.Len() * set.ImageBytes(); n < memoryPixels {
 		t.Fatalf("%d bytes of pixels", n)
 	}
-	set.Fingerprint()
+	if _, err := set.Fingerprint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	set.Stats()
 	batch := make([]byte, 32*set.ImageBytes())
 	for at, i := range seed.Stream(0, "test/memory").Perm(set.Len()) {

@@ -109,7 +109,7 @@ func wantRoundTrip(t *testing.T, train, test *Set) {
 	if _, err := Write(context.Background(), out, train, test, nil); err != nil {
 		t.Fatal(err)
 	}
-	if open(t, out, Train, 0).Fingerprint() != train.Fingerprint() || open(t, out, Test, 0).Fingerprint() != test.Fingerprint() {
+	if fingerprint(t, open(t, out, Train, 0)) != fingerprint(t, train) || fingerprint(t, open(t, out, Test, 0)) != fingerprint(t, test) {
 		t.Error("read back differently")
 	}
 }

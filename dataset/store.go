@@ -35,6 +35,10 @@ const (
 	storeExtension   = ".pixels"
 )
 
+// imageModule decodes and scales beside Go's own packages. Binaries under test do
+// not know their modules, so a test compares it with go.mod.
+const imageModule = "golang.org/x/image v0.47.0"
+
 // storeMetadata is the JSON object.
 type storeMetadata struct {
 	Version    int        `json:"version"`
@@ -102,7 +106,7 @@ func lockStores(dir string) (io.Closer, error) {
 }
 
 // storeKey hashes what the pixels depend on: the files' names and identities,
-// the boxes and the options, and the decoders, which are Go's. Whether bad images
+// the boxes and the options, and what decodes and scales. Whether bad images
 // are skipped is not part of it: without any the pixels are the same.
 func (l *listing) storeKey(ctx context.Context, opt Options) (string, error) {
 	identities := make([]string, len(l.files))
@@ -119,7 +123,7 @@ func (l *listing) storeKey(ctx context.Context, opt Options) (string, error) {
 		return "", err
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "%d %s %d %v\n", storeVersion, runtime.Version(), opt.Size, opt.Limits)
+	fmt.Fprintf(h, "%d %s %s %d %v\n", storeVersion, runtime.Version(), imageModule, opt.Size, opt.Limits)
 	for i, file := range l.files {
 		fmt.Fprintf(h, "%q %q", file, identities[i])
 		if l.boxes != nil {

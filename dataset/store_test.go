@@ -50,7 +50,7 @@ func TestStore(t *testing.T) {
 			opt := Options{Size: 8, Store: store, Progress: func(int, int) { decoded++ }}
 			for range 2 {
 				set := openStored(t, dir, opt)
-				if set.Fingerprint() != want.Fingerprint() || !slices.Equal(set.Files, want.Files) || cap(set.Image(0)) != set.ImageBytes() {
+				if fingerprint(t, set) != fingerprint(t, want) || !slices.Equal(set.Files, want.Files) || cap(set.Image(0)) != set.ImageBytes() {
 					t.Error("the stored set differs")
 				}
 				if err := errors.Join(set.Close(), set.Close()); err != nil {
@@ -86,7 +86,7 @@ func TestStoreFollowsSource(t *testing.T) {
 		opt.Store = store
 		set := openStored(t, dir, opt)
 		opt.Store = ""
-		if set.Fingerprint() != openStored(t, dir, opt).Fingerprint() {
+		if fingerprint(t, set) != fingerprint(t, openStored(t, dir, opt)) {
 			t.Errorf("%s: the store is stale", what)
 		}
 		if known += more; len(stores(t, store)) != known {
@@ -125,7 +125,7 @@ func TestStoreSkipsBad(t *testing.T) {
 	want := openStored(t, dir, Options{Size: 8, SkipBad: true})
 	for range 2 {
 		set := openStored(t, dir, Options{Size: 8, SkipBad: true, Store: store})
-		if set.Fingerprint() != want.Fingerprint() || !slices.Equal(set.Files, want.Files) || len(set.Skipped) != 2 {
+		if fingerprint(t, set) != fingerprint(t, want) || !slices.Equal(set.Files, want.Files) || len(set.Skipped) != 2 {
 			t.Errorf("files %v, skipped %v", set.Files, set.Skipped)
 		}
 		for i := range set.Skipped {
@@ -301,7 +301,7 @@ func TestStoreOfPackedFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.Fingerprint() != want.Fingerprint() || !slices.Equal(got.Labels, want.Labels) {
+				if fingerprint(t, got) != fingerprint(t, want) || !slices.Equal(got.Labels, want.Labels) {
 					t.Errorf("%s at %d, %s: the set differs", name, size, split)
 				}
 				if err := errors.Join(got.Close(), got.Close()); err != nil {
@@ -325,5 +325,16 @@ func TestStoreOfPackedFilesErrors(t *testing.T) {
 	var bad *FormatError
 	if err == nil || errors.As(err, &bad) || !strings.Contains(err.Error(), "store: 72 bytes in "+store) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A store of other decoders must not be taken for one of these.
+func TestStoreKeyHasTheDecoders(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "\t"+imageModule+"\n") {
+		t.Errorf("%s is not what go.mod requires: stores would keep pixels of another version", imageModule)
 	}
 }

@@ -39,7 +39,8 @@ const cifarFileImages = 10_000
 // What a format cannot hold is refused: IDX has grey images and up to 256
 // classes, whose names it does not keep; CIFAR 32 × 32 images and 10 or 100
 // classes. Where nothing is lost the channels are made to fit: grey images
-// become three equal channels, and such channels one.
+// become three equal channels, and such channels one. Classes must be in the order
+// in which the format is read; see InFormat.
 //
 // Image files keep their base names, with the extension .png; where that makes
 // two names in one folder equal the later image of the set gets "-2", "-3", ….
@@ -113,7 +114,7 @@ func (s *Set) valid() error {
 	case formatCSV, formatJSONL, formatTSRD:
 		sorted := slices.Clone(s.Classes)
 		if sortClasses(sorted); !slices.Equal(sorted, s.Classes) {
-			return fmt.Errorf("classes of a manifest must be in the order of their names")
+			return fmt.Errorf("classes of a manifest must be in the order of their names, whole numbers by value")
 		}
 		return nil
 	}
@@ -144,7 +145,7 @@ func (s *Set) validCIFAR(c *cifar) error {
 
 func (s *Set) validFolder() error {
 	if !slices.IsSorted(s.Classes) {
-		return fmt.Errorf("classes of a folder must be in the order of their names")
+		return fmt.Errorf("classes of a folder must be in the order of their names' bytes")
 	}
 	for _, name := range s.Classes {
 		if strings.HasPrefix(name, ".") || strings.ContainsAny(name, `/\`) {
@@ -353,8 +354,7 @@ func (s *Set) pngNames(split Split, folder func(Split, string) string) []string 
 	for i, label := range s.Labels {
 		base := fmt.Sprintf("%06d", number[i])
 		if s.Files != nil {
-			base = path.Base(s.Files[i])
-			base = strings.TrimSuffix(base, path.Ext(base))
+			base = cmp.Or(visibleStem(s.Files[i]), base)
 		}
 		stem := path.Join(folder(split, s.Classes[label]), base)
 		name := stem + ".png"
@@ -365,6 +365,13 @@ func (s *Set) pngNames(split Split, folder func(Split, string) string) []string 
 		names[i] = name
 	}
 	return names
+}
+
+// visibleStem returns the base name of a file without its extension and without
+// the dots that would hide it from readers of folders; it may be empty.
+func visibleStem(file string) string {
+	base := path.Base(file)
+	return strings.TrimLeft(strings.TrimSuffix(base, path.Ext(base)), ".")
 }
 
 // readOrder returns each image's position when a folder is read.

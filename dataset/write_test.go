@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -34,7 +35,7 @@ func TestWriteReadsBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			train2, test2 := open(t, out, Train, c.size), open(t, out, Test, c.size)
-			if train.Fingerprint() != train2.Fingerprint() || test.Fingerprint() != test2.Fingerprint() {
+			if fingerprint(t, train) != fingerprint(t, train2) || fingerprint(t, test) != fingerprint(t, test2) {
 				t.Error("read back differently")
 			}
 			if want := strings.Replace(name, "tsrd", "csv", 1); train2.Format != want {
@@ -101,7 +102,7 @@ func TestWriteCIFARFiles(t *testing.T) {
 	if len(entries) != 4 {
 		t.Errorf("%d files, want 3 batches and the names", len(entries))
 	}
-	if open(t, out, Train, 0).Fingerprint() != set.Fingerprint() {
+	if fingerprint(t, open(t, out, Train, 0)) != fingerprint(t, set) {
 		t.Error("read back differently")
 	}
 }
@@ -199,5 +200,44 @@ func TestWriteConverts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Eleven numbered classes: a folder sorts "10" before "2", a manifest after "9".
+func TestInFormatOrdersClasses(t *testing.T) {
+	numbered := &Set{Format: "idx", Height: 1, Width: 1, Channels: 1}
+	for i := range 11 {
+		numbered.Classes = append(numbered.Classes, strconv.Itoa(i))
+		numbered.Labels, numbered.Pixels = append(numbered.Labels, int32(i)), append(numbered.Pixels, byte(20*i))
+	}
+	set := numbered
+	for _, format := range []string{"csv", "folder", "jsonl", "folder", "csv", "idx"} {
+		out := filepath.Join(t.TempDir(), "out")
+		if _, err := Write(t.Context(), out, set.InFormat(format), nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		set = open(t, out, Train, 1)
+		for i := range set.Len() {
+			if class, want := set.Classes[set.Labels[i]], strconv.Itoa(int(set.Image(i)[0])/20); class != want {
+				t.Errorf("%s: an image of class %s is in class %s", format, want, class)
+			}
+		}
+	}
+	if !slices.Equal(numbered.Labels, []int32{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+		t.Error("the labels of the set itself changed")
+	}
+}
+
+// A manifest may list files whose names are nothing but an extension, or hidden.
+func TestWriteShowsHiddenNames(t *testing.T) {
+	set := open(t, tree(t, folderTree(t)), Train, 8)
+	set.Files = slices.Clone(set.Files)
+	set.Files[0], set.Files[1] = "a/.png", "b/..x.png"
+	out := filepath.Join(t.TempDir(), "out")
+	if _, err := Write(t.Context(), out, set, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := open(t, out, Train, 8).Len(); n != set.Len() {
+		t.Errorf("%d of %d images are read back", n, set.Len())
 	}
 }

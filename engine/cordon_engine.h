@@ -24,12 +24,12 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 3
+#define CORDON_ENGINE_ABI 4
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
 
-enum { CORDON_F32 = 0, CORDON_I64 = 1, CORDON_BF16 = 2, CORDON_U8 = 3 };
+enum { CORDON_F32 = 0, CORDON_I64 = 1 };
 enum { CORDON_CPU = -1 }; /* devices: CORDON_CPU, or the index of a CUDA device */
 enum {
   CORDON_NORM_TRAIN = 0,  /* statistics of the batch, which update the running ones */
@@ -61,7 +61,6 @@ cordon_tensor cordon_from_host(cordon_scope *, const void *data, const int64_t *
 cordon_tensor cordon_parameter(cordon_scope *, const float *data, const int64_t *dims, int32_t ndim, int32_t requires_grad);
 void cordon_write(cordon_scope *, cordon_tensor, const void *data, int64_t bytes);
 void cordon_read(cordon_scope *, cordon_tensor, void *data, int64_t bytes);
-int32_t cordon_shape(cordon_scope *, cordon_tensor, int64_t *dims, int32_t capacity);
 /* uint8 N × H × W × C to normalised float N × channels × H × W; one grey channel
  * is repeated. mean and std (in units of 0…1) have `channels` entries. */
 cordon_tensor cordon_images(cordon_scope *, const uint8_t *pixels, int64_t n, int64_t h, int64_t w, int64_t c,

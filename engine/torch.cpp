@@ -79,8 +79,6 @@ at::ScalarType scalar_type(int32_t dtype) {
   switch (dtype) {
     case CORDON_F32: return at::kFloat;
     case CORDON_I64: return at::kLong;
-    case CORDON_BF16: return at::kBFloat16;
-    case CORDON_U8: return at::kByte;
   }
   TORCH_CHECK(false, "unknown element type ", dtype);
 }
@@ -223,17 +221,6 @@ void cordon_read(cordon_scope* s, cordon_tensor t, void* data, int64_t bytes) {
     TORCH_CHECK((int64_t)src.nbytes() == bytes, "the tensor has ", src.nbytes(), " bytes, not ", bytes);
     std::memcpy(data, src.data_ptr(), bytes);
   });
-}
-
-int32_t cordon_shape(cordon_scope* s, cordon_tensor t, int64_t* dims, int32_t capacity) {
-  int32_t n = 0;
-  guarded(s, "shape", [&] {
-    auto sizes = get(t).sizes();
-    TORCH_CHECK((int32_t)sizes.size() <= capacity, "the tensor has ", sizes.size(), " dimensions");
-    std::copy(sizes.begin(), sizes.end(), dims);
-    n = (int32_t)sizes.size();
-  });
-  return n;
 }
 
 cordon_tensor cordon_images(cordon_scope* s, const uint8_t* pixels, int64_t n, int64_t h, int64_t w, int64_t c,

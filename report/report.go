@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"cordon/dataset"
 	"cordon/internal/atomicfile"
+	"cordon/internal/regular"
 )
 
 // Schema is the version of the JSON written by this package. It grows when a
@@ -255,7 +255,7 @@ func (r *Report) encode(w io.Writer) error {
 // Read reads a report. A file that is not a report, is of another version, has
 // unknown fields or contradicts itself is a *dataset.FormatError.
 func Read(path string) (*Report, error) {
-	f, err := os.Open(path)
+	f, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}

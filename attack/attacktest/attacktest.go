@@ -353,7 +353,7 @@ func smallImages(t *testing.T, fresh Make) {
 
 func planFor(t *testing.T, set *dataset.Set, part attack.Part) *attack.Truth {
 	t.Helper()
-	truth, err := attack.Plan(set, 5, []attack.Part{part})
+	truth, err := attack.Plan(t.Context(), set, 5, []attack.Part{part})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,6 +92,7 @@ func (c *converting) run(ctx context.Context, term *console) error {
 	if train, err = c.enlarged(train); err != nil {
 		return err
 	}
+	train, test = c.reformatted(train, test)
 	if err := c.write(ctx, train, test); err != nil {
 		return err
 	}
@@ -139,12 +140,21 @@ func (c *converting) enlarged(train *dataset.Set) (*dataset.Set, error) {
 	return out, nil
 }
 
-func (c *converting) write(ctx context.Context, train, test *dataset.Set) error {
-	for _, s := range []*dataset.Set{train, test} {
-		if s != nil && c.format != "" {
-			s.Format = c.format
-		}
+// reformatted returns the sets in the format asked for.
+func (c *converting) reformatted(train, test *dataset.Set) (newTrain, newTest *dataset.Set) {
+	if c.format == "" {
+		return train, test
 	}
+	if newTrain = train.InFormat(c.format); test != nil {
+		newTest = test.InFormat(c.format)
+	}
+	if !slices.Equal(newTrain.Classes, train.Classes) {
+		note(c.events, "%s has the classes in another order", c.format)
+	}
+	return newTrain, newTest
+}
+
+func (c *converting) write(ctx context.Context, train, test *dataset.Set) error {
 	if _, err := dataset.Write(ctx, c.out, train, test, writing(c.events)); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 	"cordon/internal/catalog"
 	"cordon/internal/event"
 	"cordon/internal/recipe"
+	"cordon/internal/regular"
 )
 
 // poisoning is one call of cordon poison.
@@ -139,7 +140,7 @@ func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
 			return catalog.Poisoning{}, usagef("--%s and --recipe exclude each other", name)
 		}
 	}
-	file, err := os.Open(p.recipe)
+	file, err := regular.Open(p.recipe)
 	if err != nil {
 		return catalog.Poisoning{}, err
 	}
@@ -203,7 +204,7 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err != nil {
 		return &usageError{err}
 	}
-	truth, err := attack.Plan(clean, recipe.Seed, parts)
+	truth, err := attack.Plan(ctx, clean, recipe.Seed, parts)
 	if err != nil {
 		return &usageError{err}
 	}
@@ -247,7 +248,10 @@ func (p *poisoning) checkPaths() error {
 // gives the copy its name: a copy never stands without its truth.
 func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poisoned, test *dataset.Set) error {
 	if p.out == "" {
-		truth.Poisoned = poisoned.Fingerprint()
+		var err error
+		if truth.Poisoned, err = poisoned.Fingerprint(ctx); err != nil {
+			return err
+		}
 		return p.record(truth, clean, poisoned)
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(p.out), "."+filepath.Base(p.out)+".tmp-*")
@@ -263,7 +267,9 @@ func (p *poisoning) write(ctx context.Context, truth *attack.Truth, clean, poiso
 	if err := truth.Remap(func(i int) int { return written.Index[i] }); err != nil {
 		return err
 	}
-	truth.Poisoned = poisoned.Subset(inverse(written.Index)).Fingerprint()
+	if truth.Poisoned, err = poisoned.Subset(inverse(written.Index)).Fingerprint(ctx); err != nil {
+		return err
+	}
 	if err := p.record(truth, clean, poisoned); err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func TestRecipes(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 			continue
 		}
-		truth, err := attack.Plan(set, p.Seed, parts)
+		truth, err := attack.Plan(t.Context(), set, p.Seed, parts)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
 			continue
@@ -199,7 +199,7 @@ func FuzzReadPoisoning(f *testing.F) {
 		if err != nil {
 			return
 		}
-		truth, err := attack.Plan(set, p.Seed, parts)
+		truth, err := attack.Plan(t.Context(), set, p.Seed, parts)
 		if err != nil {
 			return
 		}

@@ -60,20 +60,20 @@ func (p *pt) shares() ([]share, error) {
 		scoring += min(n, train.RecalibrationSamples)
 	}
 	all := []share{
-		{stageBase, n * r.Base.Epochs, scoring * scorings(r.Base)},
-		{stagePartial, n * r.Partial.Epochs, scoring * scorings(r.Partial.Train)},
-		{stageRecalibrateBase, 0, n},
+		{baseStage.name, n * r.Base.Epochs, scoring * scorings(r.Base)},
+		{partialStage.name, n * r.Partial.Epochs, scoring * scorings(r.Partial.Train)},
+		{baseNormsStage.name, 0, n},
 	}
 	if repair.Wanted(r.Repair) {
 		learned, retained, err := p.repairing(n)
 		if err != nil {
 			return nil, err
 		}
-		s := share{stageRepair, learned, 0}
+		s := share{repairStage.name, learned, 0}
 		if r.Repair.ScoreEpochs {
 			s.scored = tested * repair.Epochs(r.Repair)
 		}
-		all = append(all, s, share{stageRecalibrateClean, 0, retained})
+		all = append(all, s, share{cleanNormsStage.name, 0, retained})
 	}
 	for _, m := range Models(r) {
 		all = append(all, share{evaluation(m), 0, tested})

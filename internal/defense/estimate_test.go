@@ -32,7 +32,7 @@ func TestEstimateCountsTheWork(t *testing.T) {
 				learned[s.stage] = s.learned
 			}
 			for _, s := range done.Stages {
-				if s.Name != stageRecalibrateBase && s.Name != stageRecalibrateClean && int(s.Images) != learned[s.Name] {
+				if s.Name != baseNormsStage.name && s.Name != cleanNormsStage.name && int(s.Images) != learned[s.Name] {
 					t.Errorf("%s: %s learned from %d images, expected were %d", method, s.Name, s.Images, learned[s.Name])
 				}
 			}

@@ -39,7 +39,8 @@ type Stage struct {
 	Name    string
 	Seconds float64
 	Images  int64 // passed through a network for training
-	Epochs  []train.EpochFigures
+	// Epochs is nil where only batch norm statistics were learned.
+	Epochs []train.EpochFigures
 }
 
 // Outcome is the result of a defense. The models are files of the run folder.
@@ -61,13 +62,28 @@ const (
 	CleanRecalibrated = "M_c recalibrated"
 )
 
-// Stage names, which also name the marks, checkpoints and random streams.
-const (
-	stageBase             = rundir.Base
-	stagePartial          = rundir.Partial
-	stageRepair           = "repair"
-	stageRecalibrateBase  = "recalibrate-base"
-	stageRecalibrateClean = "recalibrate-clean"
+// The trainings of the method. M_s and M′ name their sample losses too.
+var (
+	baseStage = training{
+		name: rundir.Base, file: rundir.BaseModel,
+		title: "train the base model M_s on everything",
+	}
+	partialStage = training{
+		name: rundir.Partial, file: rundir.PartialModel,
+		title: "train the partial model M′, its first layers frozen",
+	}
+	repairStage = training{
+		name: "repair", file: rundir.CleanModel,
+		title: "unlearn the isolated samples from M_s: the clean model M_c",
+	}
+	baseNormsStage = training{
+		name: "recalibrate-base", file: rundir.BaseNorms, norms: true,
+		title: "recompute the batch norm statistics of M_s",
+	}
+	cleanNormsStage = training{
+		name: "recalibrate-clean", file: rundir.CleanNorms, norms: true,
+		title: "recompute the batch norm statistics of M_c over the retained samples",
+	}
 )
 
 // pt is one run of partial training.
@@ -96,22 +112,22 @@ func PartialTraining(ctx context.Context, env Env) (*Outcome, error) {
 
 // base trains M_s on all of D (eq. 2).
 func (p *pt) base() error {
-	err := p.stage(stageBase, rundir.BaseModel, func() (*nn.Model, train.Job, error) {
-		m, err := p.fresh(stageBase)
-		return m, p.scored(m, stageBase, p.Recipe.Base), err
+	err := p.stage(baseStage, func() (*nn.Model, train.Job, error) {
+		m, err := p.fresh(baseStage.name)
+		return m, p.scored(m, baseStage.name, p.Recipe.Base), err
 	})
 	if err != nil {
 		return err
 	}
-	p.out.Base, err = p.Dir.ReadScores(stageBase, p.Recipe.Base.Epochs, p.Train.Set.Len())
+	p.out.Base, err = p.Dir.ReadScores(baseStage.name, p.Recipe.Base.Epochs, p.Train.Set.Len())
 	return err
 }
 
 // partial trains M′: fresh, its first layers frozen at their initial values.
 func (p *pt) partial() error {
 	set := p.Recipe.Partial
-	err := p.stage(stagePartial, rundir.PartialModel, func() (*nn.Model, train.Job, error) {
-		m, err := p.fresh(stagePartial)
+	err := p.stage(partialStage, func() (*nn.Model, train.Job, error) {
+		m, err := p.fresh(partialStage.name)
 		if err != nil {
 			return nil, train.Job{}, err
 		}
@@ -121,12 +137,12 @@ func (p *pt) partial() error {
 		if err == nil {
 			err = m.Freeze(set.FrozenFraction, set.FrozenUnit, frozenNorm(set.FrozenNorm))
 		}
-		return m, p.scored(m, stagePartial, set.Train), err
+		return m, p.scored(m, partialStage.name, set.Train), err
 	})
 	if err != nil {
 		return err
 	}
-	p.out.Partial, err = p.Dir.ReadScores(stagePartial, set.Epochs, p.Train.Set.Len())
+	p.out.Partial, err = p.Dir.ReadScores(partialStage.name, set.Epochs, p.Train.Set.Len())
 	return err
 }
 
@@ -156,12 +172,12 @@ func (p *pt) repair() error {
 	if err != nil {
 		return err
 	}
-	return p.stage(stageRepair, rundir.CleanModel, func() (*nn.Model, train.Job, error) {
+	return p.stage(repairStage, func() (*nn.Model, train.Job, error) {
 		m, err := p.load(rundir.BaseModel)
 		task := repair.Task{Retained: p.out.Retained, Isolated: p.out.Isolated, Classes: len(p.Train.Set.Classes)}
-		job := p.job(m, stageRepair, repair.Epochs(set), method(set, task))
+		job := p.job(m, repairStage.name, repair.Epochs(set), method(set, task))
 		if set.ScoreEpochs {
-			job.AfterEpoch = func(int) (map[string]float64, error) { return p.testAccuracy(m, stageRepair) }
+			job.AfterEpoch = func(int) (map[string]float64, error) { return p.testAccuracy(m, repairStage.name) }
 		}
 		return m, job, err
 	})
@@ -169,20 +185,20 @@ func (p *pt) repair() error {
 
 // recalibrateBase recomputes the batch norm statistics of M_s over D.
 func (p *pt) recalibrateBase() error {
-	return p.recalibrate(stageRecalibrateBase, rundir.BaseModel, rundir.BaseNorms, train.All(p.Train.Set.Len()))
+	return p.recalibrate(baseNormsStage, rundir.BaseModel, train.All(p.Train.Set.Len()))
 }
 
 // recalibrateClean recomputes those of M_c over D_c: a repair that only these
 // statistics carry vanishes under it.
 func (p *pt) recalibrateClean() error {
-	return p.recalibrate(stageRecalibrateClean, rundir.CleanModel, rundir.CleanNorms, p.out.Retained)
+	return p.recalibrate(cleanNormsStage, rundir.CleanModel, p.out.Retained)
 }
 
-func (p *pt) recalibrate(stage, model, norms string, samples []int) error {
-	return p.stage(stage, norms, func() (*nn.Model, train.Job, error) {
+func (p *pt) recalibrate(s training, model string, samples []int) error {
+	return p.stage(s, func() (*nn.Model, train.Job, error) {
 		m, err := p.load(model)
 		term := train.Term{Name: "retained", Indices: samples, Batch: p.Recipe.Base.Batch, Weight: 1, Norm: torch.NormTrain}
-		return m, p.job(m, stage, 1, []train.Phase{{Name: "statistics", Recalibrate: true, Terms: []train.Term{term}}}), err
+		return m, p.job(m, s.name, 1, []train.Phase{{Name: "statistics", Recalibrate: true, Terms: []train.Term{term}}}), err
 	})
 }
 

@@ -223,12 +223,12 @@ func outcome(t *testing.T, e *torch.Engine, r recipe.Recipe, change string) stri
 
 // saveBase stands in for a trained M_s.
 func saveBase(p *pt) error {
-	m, err := p.fresh(stageBase)
+	m, err := p.fresh(baseStage.name)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	return p.store(m, stageBase, rundir.BaseModel)
+	return p.store(m, baseStage)
 }
 
 // requireAllKeys checks that every key of a recipe is changed, but for those
@@ -358,7 +358,7 @@ func TestWeightsOfFrozenLayersStay(t *testing.T) {
 		if err := p.partial(); err != nil {
 			return err
 		}
-		fresh, err := p.fresh(stagePartial)
+		fresh, err := p.fresh(partialStage.name)
 		if err != nil {
 			return err
 		}

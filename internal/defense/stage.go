@@ -13,69 +13,70 @@ import (
 	"cordon/internal/train"
 )
 
+// training is a stage that trains a model and stores it.
+type training struct {
+	name  string // also of its mark, its checkpoint and its random streams
+	title string // what it does, for people
+	file  string // where the result goes
+	norms bool   // it learns, and stores, the batch norm statistics only
+}
+
 // stage runs one training and stores its model, unless its mark says that it
-// is done. make builds the model and the job; file is where the result goes.
-func (p *pt) stage(name, file string, make func() (*nn.Model, train.Job, error)) error {
+// is done. make builds the model and the job.
+func (p *pt) stage(s training, make func() (*nn.Model, train.Job, error)) error {
 	var outcome train.Outcome
-	done, err := p.Dir.Marked(name, &outcome)
+	done, err := p.Dir.Marked(s.name, &outcome)
 	if err != nil {
 		return err
 	}
 	if done {
-		p.Events.Send(event.Event{Type: event.StageSkip, Time: time.Now(), Stage: name})
-	} else if outcome, err = p.trainStage(name, file, make); err != nil {
+		p.Events.Send(event.Event{Type: event.StageSkip, Time: time.Now(), Stage: s.name})
+	} else if outcome, err = p.trainStage(s, make); err != nil {
 		return err
 	}
-	p.out.Stages = append(p.out.Stages, Stage{
-		Name: name, Seconds: outcome.Seconds, Images: outcome.Images, Epochs: outcome.Epochs,
-	})
-	return train.DropCheckpoint(p.Dir.Checkpoint(name))
+	stage := Stage{Name: s.name, Seconds: outcome.Seconds, Images: outcome.Images}
+	if !s.norms {
+		stage.Epochs = outcome.Epochs
+	}
+	p.out.Stages = append(p.out.Stages, stage)
+	return train.DropCheckpoint(p.Dir.Checkpoint(s.name))
 }
 
-func (p *pt) trainStage(name, file string, make func() (*nn.Model, train.Job, error)) (train.Outcome, error) {
+func (p *pt) trainStage(s training, make func() (*nn.Model, train.Job, error)) (train.Outcome, error) {
 	m, job, err := make()
 	if m != nil {
 		defer m.Close()
 	}
 	if err != nil {
-		return train.Outcome{}, fmt.Errorf("%s: %w", name, err)
+		return train.Outcome{}, fmt.Errorf("%s: %w", s.name, err)
 	}
-	p.start(name, job.Images(), stageTitles[name])
+	p.start(s, job.Images())
 	outcome, err := train.Run(p.ctx, job)
 	if err != nil {
 		return outcome, err
 	}
-	if err := p.store(m, name, file); err != nil {
-		return outcome, fmt.Errorf("%s: %w", name, err)
+	if err := p.store(m, s); err != nil {
+		return outcome, fmt.Errorf("%s: %w", s.name, err)
 	}
-	p.finish(Stage{Name: name, Seconds: outcome.Seconds, Images: outcome.Images})
-	return outcome, p.Dir.Mark(name, outcome)
+	p.finish(s, outcome)
+	return outcome, p.Dir.Mark(s.name, outcome)
 }
 
-// stageTitles say to people what a stage does.
-var stageTitles = map[string]string{
-	stageBase:             "train the base model M_s on everything",
-	stagePartial:          "train the partial model M′, its first layers frozen",
-	stageRepair:           "unlearn the isolated samples from M_s: the clean model M_c",
-	stageRecalibrateBase:  "recompute the batch norm statistics of M_s",
-	stageRecalibrateClean: "recompute the batch norm statistics of M_c over the retained samples",
-}
-
-func (p *pt) store(m *nn.Model, stage, file string) error {
+func (p *pt) store(m *nn.Model, s training) error {
 	save := nn.Save
-	if stage == stageRecalibrateBase || stage == stageRecalibrateClean {
+	if s.norms {
 		save = nn.SaveNorms
 	}
-	return save(p.Dir.Path(file), m, p.description())
+	return save(p.Dir.Path(s.file), m, p.description())
 }
 
-func (p *pt) start(stage string, images int64, title string) {
-	p.Events.Send(event.Event{Type: event.StageStart, Time: time.Now(), Stage: stage, Total: images, Unit: "images", Message: title})
+func (p *pt) start(s training, images int64) {
+	p.Events.Send(event.Event{Type: event.StageStart, Time: time.Now(), Stage: s.name, Total: images, Unit: "images", Message: s.title})
 }
 
-func (p *pt) finish(s Stage) {
-	p.Events.Send(event.Event{Type: event.StageDone, Time: time.Now(), Stage: s.Name, Done: s.Images, Unit: "images",
-		Values: map[string]float64{"seconds": s.Seconds}})
+func (p *pt) finish(s training, outcome train.Outcome) {
+	p.Events.Send(event.Event{Type: event.StageDone, Time: time.Now(), Stage: s.name, Done: outcome.Images, Unit: "images",
+		Values: map[string]float64{"seconds": outcome.Seconds}})
 }
 
 // fresh makes a model with random initial values of its own.

@@ -46,15 +46,31 @@ func Model(ctx context.Context, path string, opt Options) (report.Model, error) 
 			return err
 		}
 		defer m.Close()
-		if len(d.Classes) != len(opt.Test.Classes) {
-			return fmt.Errorf("%s tells %d classes apart, the data has %d", path, len(d.Classes), len(opt.Test.Classes))
-		}
-		if d.Height != 0 && (d.Height != opt.Test.Height || d.Width != opt.Test.Width) {
-			return fmt.Errorf("%s was trained on images of %d×%d, the data has %d×%d", path, d.Height, d.Width, opt.Test.Height, opt.Test.Width)
+		if err := matches(d, opt.Test); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
 		return e.measure(ctx, m, d, &result)
 	})
 	return result, err
+}
+
+// matches refuses test images whose labels or size are not the model's. A file
+// without cordon's description knows only how many classes there are.
+func matches(d nn.Description, test *dataset.Set) error {
+	switch {
+	case len(d.Classes) != len(test.Classes):
+		return fmt.Errorf("the model tells %d classes apart, the data has %d", len(d.Classes), len(test.Classes))
+	case d.Height == 0:
+		return nil
+	case d.Height != test.Height || d.Width != test.Width:
+		return fmt.Errorf("the model was trained on images of %d×%d, the data has %d×%d", d.Height, d.Width, test.Height, test.Width)
+	}
+	for i, class := range test.Classes {
+		if d.Classes[i] != class {
+			return fmt.Errorf("class %d of the model is %q, that of the data %q", i, d.Classes[i], class)
+		}
+	}
+	return nil
 }
 
 // evaluator is one evaluation with the engine open.

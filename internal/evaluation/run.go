@@ -3,6 +3,7 @@ package evaluation
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ type run struct {
 // figures into the run's report in place of those of an earlier evaluation, and
 // returns it.
 func Run(ctx context.Context, path string, opt Options) (*report.Report, error) {
-	r, err := load(path, opt)
+	r, err := load(ctx, path, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -63,17 +64,32 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 	return r.report, r.write(division, poisoned, picture)
 }
 
+// has reports whether a set has the fingerprint.
+func has(ctx context.Context, set *dataset.Set, fingerprint string) (bool, error) {
+	got, err := set.Fingerprint(ctx)
+	return got == fingerprint, err
+}
+
 // load reads a finished run and checks that the data is the run's.
-func load(path string, opt Options) (*run, error) {
+func load(ctx context.Context, path string, opt Options) (*run, error) {
 	dir, manifest, err := rundir.Existing(path)
 	if err != nil {
 		return nil, err
 	}
-	if opt.Train == nil || opt.Train.Fingerprint() != manifest.Fingerprint {
+	if opt.Train == nil {
+		return nil, errors.New("no training images to evaluate a run on")
+	}
+	if same, err := has(ctx, opt.Train, manifest.Fingerprint); err != nil {
+		return nil, err
+	} else if !same {
 		return nil, fmt.Errorf("%s was made from other training data (%s)", path, manifest.Data)
 	}
-	if opt.Test != nil && manifest.TestFingerprint != "" && opt.Test.Fingerprint() != manifest.TestFingerprint {
-		return nil, fmt.Errorf("%s was tested on other test data (%s)", path, manifest.Data)
+	if opt.Test != nil && manifest.TestFingerprint != "" {
+		if same, err := has(ctx, opt.Test, manifest.TestFingerprint); err != nil {
+			return nil, err
+		} else if !same {
+			return nil, fmt.Errorf("%s was tested on other test data (%s)", path, manifest.Data)
+		}
 	}
 	r := &run{dir: dir}
 	if r.recipe, err = recipe.Read(dir.Path(rundir.RecipeFile)); err != nil {

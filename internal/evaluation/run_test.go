@@ -20,7 +20,7 @@ func twoParts(t *testing.T) (*run, *attack.Truth) {
 	covered.CoverRate = .2
 	noise := attack.PartOf(attack.DefaultNone(), -1, .1)
 	noise.Mode = attack.LabelNoise
-	truth, err := attack.Plan(set, 0, []attack.Part{covered, noise})
+	truth, err := attack.Plan(t.Context(), set, 0, []attack.Part{covered, noise})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,7 +3,6 @@ package inspect
 import (
 	"cmp"
 	"context"
-	"image"
 	"math/bits"
 	"slices"
 	"sync"
@@ -81,7 +80,7 @@ func findNear(ctx context.Context, distinct []picture) (Near, error) {
 }
 
 func newSketch(s *dataset.Set, index int) (sketch, error) {
-	hash, err := goimagehash.DifferenceHash(asImage(s, index))
+	hash, err := goimagehash.DifferenceHash(s.Picture(index))
 	if err != nil {
 		return sketch{}, err
 	}
@@ -105,15 +104,6 @@ func spread(hash uint64) (out uint64) {
 		out |= hash >> bit & 1 << (8*band + row)
 	}
 	return out
-}
-
-func asImage(s *dataset.Set, index int) image.Image {
-	img := image.NewRGBA(image.Rect(0, 0, s.Width, s.Height))
-	// Of one channel the first, the middle and the last are the same.
-	for p, pixels := 0, s.Image(index); len(pixels) > 0; p, pixels = p+4, pixels[s.Channels:] {
-		img.Pix[p], img.Pix[p+1], img.Pix[p+2], img.Pix[p+3] = pixels[0], pixels[s.Channels/2], pixels[s.Channels-1], 255
-	}
-	return img
 }
 
 // thumbnail averages each cell's pixels over all channels.

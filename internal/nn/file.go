@@ -3,6 +3,7 @@ package nn
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cordon/internal/safetensors"
@@ -86,14 +87,10 @@ func readSome(m *Model, f *safetensors.File, prefix string, wanted func(*Param) 
 		if !wanted(p) {
 			continue
 		}
-		t, err := f.Tensor(prefix + p.Name)
-		if err != nil {
+		if err := p.fits(f, prefix+p.Name); err != nil {
 			return err
 		}
-		if !sameShape(t.Shape, p.Shape) {
-			return fmt.Errorf("tensor %q has shape %v, the network needs %v", t.Name, t.Shape, p.Shape)
-		}
-		values, err := t.Float32s()
+		values, err := f.Float32s(prefix + p.Name)
 		if err != nil {
 			return err
 		}
@@ -102,6 +99,15 @@ func readSome(m *Model, f *safetensors.File, prefix string, wanted func(*Param) 
 		}
 	}
 	return nil
+}
+
+// fits checks that a file's tensor has the parameter's shape.
+func (p *Param) fits(f *safetensors.File, name string) error {
+	shape, err := f.Shape(name)
+	if err == nil && !sameShape(shape, p.Shape) {
+		err = fmt.Errorf("tensor %q has shape %v, the network needs %v", name, shape, p.Shape)
+	}
+	return err
 }
 
 func sameShape(a []int64, b []int) bool {
@@ -168,7 +174,12 @@ func Load(e *torch.Engine, path string, dev torch.Device, bf16 bool) (*Model, De
 	if err != nil {
 		return nil, Description{}, fmt.Errorf("%s: %w", path, err)
 	}
-	m, err := New(e, Config{Arch: d.Arch, Stem: d.Stem, Classes: len(d.Classes)}, dev, bf16, 0, "load")
+	// First by the header alone: what a description makes up must not cost memory.
+	cfg := Config{Arch: d.Arch, Stem: d.Stem, Classes: len(d.Classes)}
+	if err := fits(cfg, f); err != nil {
+		return nil, Description{}, fmt.Errorf("%s: %w", path, err)
+	}
+	m, err := newModel(e, cfg, dev, bf16, nil)
 	if err != nil {
 		return nil, Description{}, fmt.Errorf("%s: %w", path, err)
 	}
@@ -202,28 +213,17 @@ func describe(f *safetensors.File) (Description, error) {
 
 // infer finds the network whose state dictionary has the file's names and shapes.
 func infer(f *safetensors.File) (Description, error) {
-	head, err := f.Tensor("fc.bias")
-	if err != nil || len(head.Shape) != 1 || head.Shape[0] < 2 || head.Shape[0] > 1<<20 {
+	head, err := f.Shape("fc.bias")
+	if err != nil || len(head) != 1 || head[0] < 2 || head[0] > 1<<20 {
 		return Description{}, fmt.Errorf("not one of the networks that cordon knows: no usable fc.bias")
 	}
-	classes := make([]string, head.Shape[0])
+	classes := make([]string, head[0])
 	for i := range classes {
 		classes[i] = fmt.Sprint(i)
 	}
-	shapes := map[string][]int64{}
-	for _, name := range f.Names() {
-		if strings.HasSuffix(name, counterName) {
-			continue
-		}
-		t, err := f.Tensor(name)
-		if err != nil {
-			return Description{}, err
-		}
-		shapes[name] = t.Shape
-	}
 	for _, a := range Archs() {
 		for _, stem := range []string{StemImageNet, StemSmall} {
-			if fits(Config{Arch: a, Stem: stem, Classes: len(classes)}, shapes) {
+			if fits(Config{Arch: a, Stem: stem, Classes: len(classes)}, f) == nil {
 				return Description{Arch: a, Stem: stem, Classes: classes, Mean: ImageNetMean, Std: ImageNetStd}, nil
 			}
 		}
@@ -231,15 +231,20 @@ func infer(f *safetensors.File) (Description, error) {
 	return Description{}, fmt.Errorf("not one of the networks that cordon knows (%s)", strings.Join(Archs(), ", "))
 }
 
-func fits(cfg Config, shapes map[string][]int64) bool {
+// fits checks that a file holds the state dictionary of a network and nothing else.
+func fits(cfg Config, f *safetensors.File) error {
 	m := &Model{Config: cfg}
-	if _, err := build(&builder{model: m}, cfg); err != nil || len(m.params) != len(shapes) {
-		return false
+	if _, err := build(&builder{model: m}, cfg); err != nil {
+		return err
 	}
 	for _, p := range m.params {
-		if !sameShape(shapes[p.Name], p.Shape) {
-			return false
+		if err := p.fits(f, p.Name); err != nil {
+			return err
 		}
 	}
-	return true
+	names := slices.DeleteFunc(f.Names(), func(name string) bool { return strings.HasSuffix(name, counterName) })
+	if len(names) != len(m.params) {
+		return fmt.Errorf("has %d tensors, %s has %d", len(names), cfg.Arch, len(m.params))
+	}
+	return nil
 }

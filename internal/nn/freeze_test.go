@@ -29,7 +29,7 @@ func TestFrozenCounts(t *testing.T) {
 			for _, p := range m.Params() {
 				p.frozen = !p.Buffer && frozen(p)
 			}
-			if got := m.Trained(); got != want {
+			if got := m.trained(); got != want {
 				t.Errorf("%s, first %v of the %s frozen: %d values are trained, want %d", r.Arch, r.Fraction, unit, got, want)
 			}
 		}
@@ -100,9 +100,9 @@ func TestFrozenPartKeepsItsValues(t *testing.T) {
 						if want := normFrozen(m, p) && mode != torch.NormTrain; same != want {
 							t.Errorf("%s, mode %d: %s: unchanged %v, want %v", unit, mode, p.Name, same, want)
 						}
-					case same != p.Frozen():
-						t.Errorf("%s, mode %d: %s: unchanged %v, frozen %v", unit, mode, p.Name, same, p.Frozen())
-					case p.Frozen():
+					case same != p.frozen:
+						t.Errorf("%s, mode %d: %s: unchanged %v, frozen %v", unit, mode, p.Name, same, p.frozen)
+					case p.frozen:
 						frozen++
 					}
 				}

@@ -78,14 +78,3 @@ func units(fraction float64, all int) int {
 	}
 	return min(max(1, int(math.Round(fraction*float64(all)))), all-1)
 }
-
-// Trained returns the number of values that training changes.
-func (m *Model) Trained() int {
-	n := 0
-	for _, p := range m.params {
-		if !p.Buffer && !p.frozen {
-			n += p.Count()
-		}
-	}
-	return n
-}

@@ -39,7 +39,7 @@ func TestStateDictionaryIsTorchvisions(t *testing.T) {
 		if got := fmt.Sprintf("%x", listing.Sum(nil)); got != c.SHA256 {
 			t.Errorf("%s, %s stem: names, shapes or order differ from PyTorch's", c.Arch, c.Stem)
 		}
-		if got := m.Trained(); got != c.Count {
+		if got := m.trained(); got != c.Count {
 			t.Errorf("%s, %s stem: %d parameters, want %d", c.Arch, c.Stem, got, c.Count)
 		}
 		if want := pinned[c.Arch]; c.Stem == StemImageNet && want != 0 && c.Count != want {
@@ -47,7 +47,7 @@ func TestStateDictionaryIsTorchvisions(t *testing.T) {
 		}
 	}
 	for arch, want := range map[string]int{"resnet18": 18, "resnet34": 34, "resnet50": 50, "preact_resnet18": 18} {
-		if got := shapesOf(t, Config{Arch: arch, Stem: StemSmall, Classes: 10}).Layers(); got != want {
+		if got := shapesOf(t, Config{Arch: arch, Stem: StemSmall, Classes: 10}).layers; got != want {
 			t.Errorf("%s has %d weight layers", arch, got)
 		}
 	}

@@ -66,9 +66,6 @@ func (p *Param) Count() int {
 	return n
 }
 
-// Frozen reports whether training leaves the parameter alone.
-func (p *Param) Frozen() bool { return p.frozen }
-
 // Model is a network with its weights. Its tensors live in a scope of its own
 // until Close. Use it on the engine's thread.
 type Model struct {
@@ -79,7 +76,7 @@ type Model struct {
 	opt    torch.ScopeOptions
 	params []*Param
 	layers int
-	net    network
+	net    *resnet
 
 	frozenNorm torch.NormMode
 }
@@ -89,9 +86,14 @@ type Model struct {
 // for batch norm, U(−1/√n, 1/√n) with n inputs for the final linear layer.
 // bf16 makes its convolutions compute in bfloat16.
 func New(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, seedValue uint64, purpose string) (*Model, error) {
+	return newModel(e, cfg, dev, bf16, seed.Stream(seedValue, "init/"+purpose))
+}
+
+// newModel is New with the stream itself; nil leaves every value 0.
+func newModel(e *torch.Engine, cfg Config, dev torch.Device, bf16 bool, random *rand.Rand) (*Model, error) {
 	m := &Model{Config: cfg, engine: e, opt: torch.ScopeOptions{Device: dev, BF16: bf16}}
 	m.scope = e.NewScope(m.opt)
-	b := &builder{model: m, random: seed.Stream(seedValue, "init/"+purpose)}
+	b := &builder{model: m, random: random}
 	net, err := build(b, cfg)
 	if err != nil {
 		m.Close()
@@ -112,9 +114,6 @@ func (m *Model) Close() { m.scope.Close() }
 // Params returns the state dictionary in torchvision's order, without the
 // counters num_batches_tracked.
 func (m *Model) Params() []*Param { return m.params }
-
-// Layers returns the number of weight layers: 50 for ResNet-50.
-func (m *Model) Layers() int { return m.layers }
 
 // NewScope makes a scope on the model's device and in its precision; grad
 // records operations for training.
@@ -200,15 +199,6 @@ func (m *Model) SetNorms(norms [][]float32) error {
 	return nil
 }
 
-// Gradient copies the gradient collected by a parameter to the host.
-func (m *Model) Gradient(p *Param) ([]float32, error) {
-	s := m.NewScope(false)
-	defer s.Close()
-	v := make([]float32, p.Count())
-	s.ReadFloats(s.Grad(p.tensor), v)
-	return v, s.Err()
-}
-
 // pass is one forward pass: the scope and how batch norm behaves in it.
 type pass struct {
 	*torch.Scope
@@ -266,10 +256,11 @@ func (l *linear) forward(p *pass, x torch.Tensor) torch.Tensor {
 	return p.Linear(x, l.weight.tensor, l.bias.tensor)
 }
 
-// builder makes parameters in torchvision's order and counts layers.
+// builder makes parameters in torchvision's order and counts layers. For a model
+// without a scope it makes shapes only.
 type builder struct {
 	model  *Model
-	random *rand.Rand // nil makes shapes only, without values
+	random *rand.Rand // nil leaves every value 0
 	values []float32  // of the parameter being made, copied to the device
 	layer  int        // weight layers made so far
 	stage  int
@@ -318,12 +309,14 @@ func (b *builder) linear(name string, in, out int) *linear {
 func (b *builder) param(name string, layer int, buffer bool, initial func() float32, shape ...int) *Param {
 	p := &Param{Name: name, Shape: shape, Layer: layer, Stage: b.stage, Buffer: buffer}
 	b.model.params = append(b.model.params, p)
-	if b.random == nil {
+	if b.model.scope == nil {
 		return p
 	}
 	b.values = slices.Grow(b.values[:0], p.Count())[:p.Count()]
 	for i := range b.values {
-		b.values[i] = initial()
+		if b.random != nil {
+			b.values[i] = initial()
+		}
 	}
 	p.tensor = b.model.scope.Parameter(b.values, !buffer, shape...)
 	return p

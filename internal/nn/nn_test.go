@@ -137,3 +137,23 @@ func length(v []float32) float64 {
 	}
 	return math.Sqrt(s)
 }
+
+// gradient copies the gradient collected by a parameter to the host.
+func (m *Model) gradient(p *Param) ([]float32, error) {
+	s := m.NewScope(false)
+	defer s.Close()
+	v := make([]float32, p.Count())
+	s.ReadFloats(s.Grad(p.tensor), v)
+	return v, s.Err()
+}
+
+// trained returns the number of values that training changes.
+func (m *Model) trained() int {
+	n := 0
+	for _, p := range m.params {
+		if !p.Buffer && !p.frozen {
+			n += p.Count()
+		}
+	}
+	return n
+}

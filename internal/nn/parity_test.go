@@ -154,7 +154,7 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 		if w.Name != p.Name {
 			return fmt.Errorf("gradient %d is of %s, want %s", k, p.Name, w.Name)
 		}
-		g, err := m.Gradient(p)
+		g, err := m.gradient(p)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 				if p.Buffer {
 					continue
 				}
-				g, err := m.Gradient(p)
+				g, err := m.gradient(p)
 				if err != nil {
 					return err
 				}

@@ -32,10 +32,6 @@ func Archs() []string {
 	return names
 }
 
-type network interface {
-	forward(p *pass, x torch.Tensor) torch.Tensor
-}
-
 type block interface {
 	forward(p *pass, x torch.Tensor) torch.Tensor
 }
@@ -52,7 +48,7 @@ type resnet struct {
 	fc     *linear
 }
 
-func build(b *builder, cfg Config) (network, error) {
+func build(b *builder, cfg Config) (*resnet, error) {
 	a, ok := archs[cfg.Arch]
 	if !ok {
 		return nil, fmt.Errorf("unknown network %q: want one of %s", cfg.Arch, strings.Join(Archs(), ", "))

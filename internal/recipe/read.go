@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"cordon/internal/regular"
 )
 
 // maxSize limits a recipe file; a complete one is about 1 kB.
@@ -68,7 +69,7 @@ func Default() Recipe {
 
 // Read returns the recipe in a TOML file; see Parse. Errors name the file.
 func Read(path string) (Recipe, error) {
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return Recipe{}, err
 	}

@@ -308,6 +308,9 @@ func TestReadNamesTheFile(t *testing.T) {
 	if !strings.HasPrefix(err.Error(), path+": ") {
 		t.Errorf("%q does not begin with the file", err)
 	}
+	if _, err := Read(os.DevNull); err == nil {
+		t.Error("accepted a device")
+	}
 	if _, err := Read(path + "x"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}

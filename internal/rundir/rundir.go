@@ -82,23 +82,19 @@ type Dir struct {
 func Open(path string, m Manifest) (*Dir, error) {
 	d := &Dir{path: path}
 	m.Version = ManifestVersion
-	old, err := ReadManifest(path)
-	switch {
-	case err == nil:
-		if field := difference(old, m); field != "" {
-			return nil, fmt.Errorf("%s holds a run with another %s; name another folder for this one", path, field)
-		}
-	case errors.Is(err, fs.ErrNotExist):
-		if err := d.create(m); err != nil {
-			return nil, err
-		}
-	default:
+	// Before anything is made in a folder of something else, and once nobody
+	// else can make the run.
+	if _, err := d.holds(m); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(path, workDir), 0o755); err != nil {
+	if err := os.MkdirAll(d.Path(workDir), 0o755); err != nil {
 		return nil, err
 	}
 	if err := d.acquire(); err != nil {
+		return nil, err
+	}
+	if err := d.prepare(m); err != nil {
+		d.Close()
 		return nil, err
 	}
 	return d, nil
@@ -110,13 +106,32 @@ func (d *Dir) acquire() error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		d.lock = f
+		return nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s: another process is working in this folder", d.path)
 	}
-	d.lock = f
+	return fmt.Errorf("lock %s: %w", f.Name(), err)
+}
+
+// prepare makes the folder, which nobody else works in, ready for the run.
+func (d *Dir) prepare(m Manifest) error {
+	there, err := d.holds(m)
+	if err != nil {
+		return err
+	}
 	// Killed processes leave temporaries, which are as large as models.
-	return errors.Join(atomicfile.Sweep(d.path, "*"), atomicfile.Sweep(d.Path(workDir), "*"))
+	if err := errors.Join(atomicfile.Sweep(d.path, "*"), atomicfile.Sweep(d.Path(workDir), "*")); err != nil {
+		return err
+	}
+	if there {
+		return nil
+	}
+	return d.WriteJSON(ManifestFile, m)
 }
 
 // Close lets other processes work in the folder.
@@ -146,19 +161,34 @@ func ReadManifest(path string) (Manifest, error) {
 	return m, err
 }
 
-func (d *Dir) create(m Manifest) error {
-	if err := os.MkdirAll(d.path, 0o755); err != nil {
-		return err
+// holds reports whether the folder has the run of a manifest, or nothing yet;
+// anything else is an error.
+func (d *Dir) holds(m Manifest) (bool, error) {
+	old, err := ReadManifest(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, d.empty()
 	}
-	entries, err := os.ReadDir(d.path)
 	if err != nil {
+		return false, err
+	}
+	if field := difference(old, m); field != "" {
+		return false, fmt.Errorf("%s holds a run with another %s; name another folder for this one", d.path, field)
+	}
+	return true, nil
+}
+
+// empty refuses a folder with files of others. Where cordon was killed before
+// the run had its manifest there may be the work folder and temporaries.
+func (d *Dir) empty() error {
+	entries, err := os.ReadDir(d.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	foreign := func(e fs.DirEntry) bool { return !atomicfile.IsTemporary(e.Name()) }
+	foreign := func(e fs.DirEntry) bool { return e.Name() != workDir && !atomicfile.IsTemporary(e.Name()) }
 	if slices.ContainsFunc(entries, foreign) {
 		return fmt.Errorf("%s is not empty and holds no run", d.path)
 	}
-	return d.WriteJSON(ManifestFile, m)
+	return nil
 }
 
 // difference names the first field in which two manifests differ.

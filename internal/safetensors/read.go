@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"cordon/dataset"
+	"cordon/internal/regular"
 )
 
 const (
@@ -42,15 +43,7 @@ type entry struct {
 // Open checks the file's header and keeps the file open until Close. A file
 // that breaks the format gives a *dataset.FormatError.
 func Open(path string) (*File, error) {
-	// Opening a named pipe would wait for a writer, so look first.
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &dataset.FormatError{Path: path, Offset: -1, Reason: "not a regular file"}
-	}
-	file, err := os.Open(path)
+	file, err := regular.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -107,11 +100,34 @@ func (f *File) Names() []string { return slices.Clone(f.names) }
 // is the file's own: do not change it.
 func (f *File) Metadata() map[string]string { return f.metadata }
 
-// Tensor reads one tensor into fresh memory.
-func (f *File) Tensor(name string) (Tensor, error) {
+func (f *File) entry(name string) (entry, error) {
 	e, ok := f.entries[name]
 	if !ok {
-		return Tensor{}, fmt.Errorf("%s: has no tensor %q", f.file.Name(), name)
+		return e, fmt.Errorf("%s: has no tensor %q", f.file.Name(), name)
+	}
+	return e, nil
+}
+
+// Shape returns a tensor's dimensions without reading it.
+func (f *File) Shape(name string) ([]int64, error) {
+	e, err := f.entry(name)
+	return slices.Clone(e.shape), err
+}
+
+// Float32s reads the elements of an F32 or BF16 tensor.
+func (f *File) Float32s(name string) ([]float32, error) {
+	t, err := f.Tensor(name)
+	if err != nil {
+		return nil, err
+	}
+	return t.Float32s()
+}
+
+// Tensor reads one tensor into fresh memory.
+func (f *File) Tensor(name string) (Tensor, error) {
+	e, err := f.entry(name)
+	if err != nil {
+		return Tensor{}, err
 	}
 	data := make([]byte, e.end-e.begin)
 	if n, err := f.file.ReadAt(data, f.data+e.begin); n < len(data) {

@@ -66,31 +66,21 @@ func FromInt64(name string, shape []int64, values []int64) Tensor {
 
 // Float32s returns the elements of an F32 or BF16 tensor; both are exact.
 func (t Tensor) Float32s() ([]float32, error) {
-	values := make([]float32, 0, len(t.Data)/2)
+	var values []float32
 	switch t.DType {
 	case F32:
+		values = make([]float32, 0, len(t.Data)/4)
 		for i := 0; i+4 <= len(t.Data); i += 4 {
 			values = append(values, math.Float32frombits(binary.LittleEndian.Uint32(t.Data[i:])))
 		}
 	case BF16:
+		values = make([]float32, 0, len(t.Data)/2)
 		for i := 0; i+2 <= len(t.Data); i += 2 {
 			high := uint32(binary.LittleEndian.Uint16(t.Data[i:]))
 			values = append(values, math.Float32frombits(high<<16))
 		}
 	default:
 		return nil, fmt.Errorf("tensor %q: is %s, want F32 or BF16", t.Name, t.DType)
-	}
-	return values, nil
-}
-
-// Int64s returns the elements of an I64 tensor.
-func (t Tensor) Int64s() ([]int64, error) {
-	if t.DType != I64 {
-		return nil, fmt.Errorf("tensor %q: is %s, want I64", t.Name, t.DType)
-	}
-	values := make([]int64, len(t.Data)/8)
-	for i := range values {
-		values[i] = int64(binary.LittleEndian.Uint64(t.Data[8*i:]))
 	}
 	return values, nil
 }

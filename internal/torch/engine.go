@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"sync"
 )
 
 // Options says how the engine is opened.
@@ -45,10 +44,8 @@ type Engine struct {
 	lib  *library
 	info Info
 	work chan func()
-	done chan struct{}
-
-	mu       sync.Mutex
-	unclosed []string // creation sites of scopes that were dropped without Close
+	quit chan struct{} // closed by Close
+	done chan struct{} // closed when the thread has ended
 }
 
 // Open loads the engine and starts its thread. The error is ErrNoEngine
@@ -64,7 +61,7 @@ func Open(opt Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{lib: lib, work: make(chan func()), done: make(chan struct{})}
+	e := &Engine{lib: lib, work: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 	started := make(chan error)
 	go e.serve(opt.Threads, started)
 	if err := <-started; err != nil {
@@ -89,8 +86,13 @@ func (e *Engine) serve(threads int, started chan<- error) {
 		CUDADevices: int(e.lib.CudaDevices()),
 	}
 	started <- nil
-	for f := range e.work {
-		f()
+	for {
+		select {
+		case f := <-e.work:
+			f()
+		case <-e.quit:
+			return
+		}
 	}
 }
 
@@ -117,30 +119,16 @@ func (e *Engine) Do(ctx context.Context, f func() error) error {
 		return <-result
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-e.done:
+	case <-e.quit:
 		return errors.New("engine: closed")
 	}
 }
 
 // Close ends the engine's thread. The library stays loaded.
 func (e *Engine) Close() {
-	close(e.work)
+	close(e.quit)
 	<-e.done
 }
 
 // Live returns the number of tensors alive. Call it inside Do.
 func (e *Engine) Live() int { return int(e.lib.Live()) }
-
-// Unclosed returns where the scopes were made that were dropped without Close,
-// as far as the garbage collector has noticed them.
-func (e *Engine) Unclosed() []string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return append([]string(nil), e.unclosed...)
-}
-
-func (e *Engine) reportUnclosed(site string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unclosed = append(e.unclosed, site)
-}

@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 3
+const ABI = 4
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -43,7 +43,6 @@ type library struct {
 	Parameter func(s uintptr, data *float32, dims *int64, ndim, requiresGrad int32) int64
 	Write     func(s uintptr, t int64, data unsafe.Pointer, bytes int64)
 	Read      func(s uintptr, t int64, data unsafe.Pointer, bytes int64)
-	Shape     func(s uintptr, t int64, dims *int64, capacity int32) int32
 	Images    func(s uintptr, pixels *byte, n, h, w, c, channels int64, mean, std *float32) int64
 
 	Conv2d        func(s uintptr, x, weight, stride, padding int64) int64

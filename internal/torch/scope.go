@@ -3,7 +3,6 @@ package torch
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"unsafe"
 )
 
@@ -51,10 +50,9 @@ type ScopeOptions struct {
 
 // Scope owns tensors and the first error. It is used on the engine's thread.
 type Scope struct {
-	lib     *library
-	ptr     uintptr
-	opt     ScopeOptions
-	cleanup runtime.Cleanup
+	lib *library
+	ptr uintptr
+	opt ScopeOptions
 }
 
 // Tensor is a handle; the zero Tensor is "none". It is valid until its scope
@@ -66,10 +64,7 @@ func (t Tensor) None() bool { return t.id == 0 }
 
 // NewScope makes a scope. Close it, usually with defer.
 func (e *Engine) NewScope(opt ScopeOptions) *Scope {
-	s := &Scope{lib: e.lib, opt: opt, ptr: e.lib.ScopeNew(int32(opt.Device), flag(opt.Grad), flag(opt.BF16))}
-	_, file, line, _ := runtime.Caller(1)
-	s.cleanup = runtime.AddCleanup(s, e.reportUnclosed, fmt.Sprintf("%s:%d", file, line))
-	return s
+	return &Scope{lib: e.lib, opt: opt, ptr: e.lib.ScopeNew(int32(opt.Device), flag(opt.Grad), flag(opt.BF16))}
 }
 
 // Close frees every tensor of the scope. Closing twice does nothing.
@@ -77,7 +72,6 @@ func (s *Scope) Close() {
 	if s.ptr == 0 {
 		return
 	}
-	s.cleanup.Stop()
 	s.lib.ScopeClose(s.ptr)
 	s.ptr = 0
 }
@@ -148,17 +142,6 @@ func (s *Scope) ReadFloats(t Tensor, dst []float32) {
 // ReadInts copies t's int64 values to dst; the sizes must agree.
 func (s *Scope) ReadInts(t Tensor, dst []int64) {
 	s.lib.Read(s.ptr, t.id, unsafe.Pointer(unsafe.SliceData(dst)), int64(len(dst))*8)
-}
-
-// Shape returns t's dimensions, nil after an error.
-func (s *Scope) Shape(t Tensor) []int {
-	var d [8]int64
-	n := s.lib.Shape(s.ptr, t.id, &d[0], int32(len(d)))
-	shape := make([]int, n)
-	for i := range shape {
-		shape[i] = int(d[i])
-	}
-	return shape
 }
 
 // checkCount guards the memory behind a pointer handed to C: a mismatch is a

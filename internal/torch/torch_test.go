@@ -17,6 +17,13 @@ func open(t *testing.T) *Engine {
 
 func openThreads(t testing.TB, threads int) *Engine {
 	t.Helper()
+	e := openUnclosed(t, threads)
+	t.Cleanup(e.Close)
+	return e
+}
+
+func openUnclosed(t testing.TB, threads int) *Engine {
+	t.Helper()
 	e, err := Open(Options{Threads: threads})
 	if errors.Is(err, ErrNoEngine) && os.Getenv("CORDON_REQUIRE_ENGINE") == "" {
 		t.Skip(err)
@@ -24,7 +31,6 @@ func openThreads(t testing.TB, threads int) *Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(e.Close)
 	return e
 }
 
@@ -98,6 +104,19 @@ func TestPanicInDoComesBack(t *testing.T) {
 	err := e.Do(context.Background(), func() error { panic("boom") })
 	if err == nil || !strings.Contains(err.Error(), "boom") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// One call may fail to show that the choice between closed and working is left
+// to chance.
+func TestDoAfterCloseIsAnError(t *testing.T) {
+	e := openUnclosed(t, 2)
+	e.Close()
+	for range 100 {
+		err := e.Do(context.Background(), func() error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "closed") {
+			t.Fatalf("got %v", err)
+		}
 	}
 }
 

@@ -101,11 +101,7 @@ func (r *run) restoreTensors(f *safetensors.File) error {
 			if !ok {
 				continue
 			}
-			t, err := f.Tensor(name)
-			if err != nil {
-				return err
-			}
-			values, err := t.Float32s()
+			values, err := f.Float32s(name)
 			if err != nil {
 				return err
 			}
