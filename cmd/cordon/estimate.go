@@ -127,7 +127,11 @@ func work(r cordon.Recipe, set, test *dataset.Set) (learned, scored float64) {
 		return learned, scored
 	}
 	retained := n - r.Isolate.Rate*n
-	learned += (retained+isolated)*float64(r.Repair.Epochs) + retained*float64(r.Repair.FinetuneEpochs)
+	tuned := retained
+	if r.Repair.Method == "joint" {
+		tuned += isolated / repair.FinetuneEvery
+	}
+	learned += (retained+isolated)*float64(r.Repair.Epochs) + tuned*float64(r.Repair.FinetuneEpochs)
 	scored += retained + 2*tested
 	if r.Repair.ScoreEpochs {
 		scored += tested * float64(r.Repair.Epochs+r.Repair.FinetuneEpochs)
