@@ -91,7 +91,7 @@ func TestCleanseNoRoomForEvents(t *testing.T) {
 	begin := func() error {
 		ctx, cancel := context.WithCancel(t.Context())
 		opt := tinyOptions(dir)
-		opt.Events = first(cancel)
+		opt.Events = onEvent(cancel)
 		_, err := cordon.Cleanse(ctx, opt)
 		return err
 	}
@@ -107,10 +107,10 @@ func TestCleanseNoRoomForEvents(t *testing.T) {
 	}
 }
 
-// first calls a function at every event, of which the first is meant.
-type first func()
+// onEvent calls a function at every event.
+type onEvent func()
 
-func (f first) Send(cordon.Event) { f() }
+func (f onEvent) Send(cordon.Event) { f() }
 
 func TestCleanseStopsWhileItHashes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
