@@ -108,9 +108,8 @@ type Repair struct {
 	// with "batch" statistics of its own that stay out of the running ones,
 	// with the "running" statistics, or lets batches of its own "update" them.
 	IsolatedNorm string `toml:"isolated_norm"`
-	// FinetuneEpochs follow on D_c, at FinetuneLearningRate, for weights that fit
-	// batch norm statistics without D_s. After "joint" D_s is in every fourth
-	// step and RetainedBound does not hold.
+	// FinetuneEpochs follow on D_c alone, at FinetuneLearningRate, for weights
+	// that fit batch norm statistics without D_s.
 	FinetuneEpochs       int     `toml:"finetune_epochs"`
 	FinetuneLearningRate float64 `toml:"finetune_learning_rate"`
 }

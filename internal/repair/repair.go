@@ -8,7 +8,6 @@ package repair
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"cordon/internal/recipe"
 	"cordon/internal/torch"
@@ -42,8 +41,7 @@ func Wanted(r recipe.Repair) bool { return r.Method != "none" }
 // Epochs is the number of epochs of a repair.
 func Epochs(r recipe.Repair) int { return r.Epochs + r.FinetuneEpochs }
 
-// finetuned lets epochs of fine-tuning follow, for weights that fit batch norm
-// statistics without D_s.
+// finetuned lets epochs of descent on D_c alone follow.
 func finetuned(repair Repair) Repair {
 	return func(r recipe.Repair, t Task) []train.Phase {
 		phases := repair(r, t)
@@ -53,26 +51,10 @@ func finetuned(repair Repair) Repair {
 		if r.FinetuneEpochs == 0 {
 			return phases
 		}
-		return append(phases, finetune(r, phases[0]))
+		last := phase("finetune", r, r.FinetuneLearningRate, descent(r, t))
+		last.Schedule.Name, last.From = "constant", r.Epochs+1
+		return append(phases, last)
 	}
-}
-
-// FinetuneEvery is the number of fine-tuning steps to one with D_s after the joint
-// form of eq. 3; the paper (§ 4, fourth step) has no fine-tuning. Without any the
-// trigger is learned again, even from a D_c free of poison; with D_s in every
-// second the statistics keep too much of it.
-const FinetuneEvery = 4
-
-// finetune is the first phase once more, at another rate and with D_s, where that
-// has it, in few of the steps. Then all of D_c counts: as D_s leaves the statistics,
-// clean samples of the target class get losses far above the bound, too.
-func finetune(r recipe.Repair, learn train.Phase) train.Phase {
-	p := phase("finetune", r, r.FinetuneLearningRate, slices.Clone(learn.Terms)...)
-	p.Schedule.Name, p.From = "constant", r.Epochs+1
-	if len(p.Terms) > 1 {
-		p.Terms[0].Bound, p.Terms[1].Every = 0, FinetuneEvery
-	}
-	return p
 }
 
 // descent is the term that keeps the accuracy: cross-entropy on D_c. Poison that

@@ -33,9 +33,6 @@ type Term struct {
 	// keeps all.
 	Bound float64
 	Norm  torch.NormMode
-	// Every lets the term, which is not the first, take part in every so many
-	// steps of an epoch only; 0 is 1: in all.
-	Every int
 	// Shared passes the term's samples through the network in one batch with
 	// the first term's, in its mode: batch norm then treats both alike.
 	Shared bool
@@ -200,13 +197,9 @@ func (p Phase) steps() int {
 // in says whether the phase is part of an epoch, counted from 0.
 func (p Phase) in(epoch int) bool { return epoch >= p.From-1 && (p.To == 0 || epoch < p.To) }
 
-// size is the number of samples of the term's batch in a step; 0 where it takes
-// no part.
+// size is the number of samples of the term's batch in a step.
 func (p Phase) size(term, step int) int {
 	t := p.Terms[term]
-	if term > 0 && step%max(t.Every, 1) != 0 {
-		return 0
-	}
 	if term > 0 {
 		return min(t.Batch, len(t.Indices))
 	}
@@ -280,9 +273,6 @@ func (r *run) step() error {
 
 	var total torch.Tensor
 	for i, b := range r.forward(s, phase) {
-		if len(b.indices) == 0 {
-			continue
-		}
 		losses := s.CrossEntropy(b.logits, b.labels)
 		if err := r.addUp(s, i, b, losses); err != nil {
 			return err
@@ -332,9 +322,6 @@ func (r *run) forward(s *torch.Scope, phase Phase) []passed {
 	begin := 0
 	for i, t := range phase.Terms {
 		b := &out[i]
-		if len(b.indices) == 0 {
-			continue
-		}
 		if i > 0 && !t.Shared {
 			b.logits, b.labels = r.logits(s, phase, t.Norm, b.indices)
 			continue

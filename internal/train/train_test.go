@@ -320,7 +320,6 @@ func TestEveryTermOptionHasAnEffect(t *testing.T) {
 			"norm train":      joint(func(s *Term) { s.Norm = torch.NormTrain }),
 			"norm running":    joint(func(s *Term) { s.Norm = torch.NormRunning }),
 			"bound":           joint(func(s *Term) { s.Bound = 1.2 }),
-			"every":           joint(func(s *Term) { s.Every = 2 }),
 			"momentum":        withPhase(func(p *Phase) { p.SGD.Momentum = .8 }),
 			"weight decay":    withPhase(func(p *Phase) { p.SGD.WeightDecay = .1 }),
 			"nesterov":        withPhase(func(p *Phase) { p.SGD.Nesterov = true }),
@@ -343,39 +342,6 @@ func TestEveryTermOptionHasAnEffect(t *testing.T) {
 		}
 		return err
 	})
-}
-
-// A term may take part in some steps only; progress and a resumed training know.
-func TestTermOfSomeSteps(t *testing.T) {
-	for _, shared := range []bool{false, true} {
-		job := joint(func(s *Term) { s.Every, s.Shared = 3, shared })
-		job.Phases[0].Terms[0].Batch = 3 // four steps an epoch, the first and the last with the term
-		twoModels(t, func(from, m *nn.Model) error {
-			log := &recorder{}
-			job.Events = log
-			want, out, err := outcome(m, from, job)
-			if err != nil {
-				return err
-			}
-			last := log.events[len(log.events)-1]
-			if n := int64(job.Epochs * (12 + 2*3)); out.Images != n || last.Done != n || last.Total != n {
-				t.Errorf("%d images, last event %+v, want %d", out.Images, last, n)
-			}
-			job.Checkpoint, job.CheckpointEvery = filepath.Join(t.TempDir(), "checkpoint.safetensors"), time.Hour
-			job.Model = m
-			if err := m.CopyFrom(from); err != nil {
-				return err
-			}
-			if _, err := Run(&stopping{context.Background(), 2}, job); !errors.Is(err, context.Canceled) {
-				return fmt.Errorf("stopped between the term's steps: %v", err)
-			}
-			got, again, err := outcome(m, from, job)
-			if err != nil || got != want || !reflect.DeepEqual(again.Epochs, out.Epochs) {
-				t.Errorf("shared %v: the resumed training has other weights or figures (%v)", shared, err)
-			}
-			return nil
-		})
-	}
 }
 
 func withPhase(change func(*Phase)) Job {
