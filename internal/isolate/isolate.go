@@ -94,11 +94,15 @@ func newReduction(name string) (reduction, error) {
 	switch name {
 	case "last", "clearest":
 		return func(epochs [][]float32) []float64 {
-			k := Epoch(name, epochs)
-			return mean(epochs[k-1 : k])
+			row := epochs[Epoch(name, epochs)-1]
+			losses := make([]float64, len(row))
+			for i, loss := range row {
+				losses[i] = float64(loss)
+			}
+			return losses
 		}, nil
 	case "mean":
-		return mean, nil
+		return geometricMean, nil
 	}
 	return nil, fmt.Errorf("unknown choice of epochs %q", name)
 }
@@ -141,13 +145,18 @@ func separation(losses []float32) float64 {
 	return math.Log(sums[1]) - math.Log(sums[0])
 }
 
-// mean is NaN where any epoch's loss is.
-func mean(epochs [][]float32) []float64 {
+// geometricMean is NaN where any epoch's loss is. The arithmetic mean would be
+// nearly the worst epoch's: from one to the next, losses differ by orders of
+// magnitude.
+func geometricMean(epochs [][]float32) []float64 {
 	losses := make([]float64, len(epochs[0]))
 	for _, row := range epochs {
 		for i, loss := range row {
-			losses[i] += float64(loss) / float64(len(epochs))
+			losses[i] += math.Log(max(float64(loss), math.SmallestNonzeroFloat32))
 		}
+	}
+	for i, sum := range losses {
+		losses[i] = math.Exp(sum / float64(len(epochs)))
 	}
 	return losses
 }

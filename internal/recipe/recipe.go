@@ -78,7 +78,7 @@ type Isolate struct {
 	// Scope ranks all samples together ("all") or each class by itself ("class").
 	Scope string `toml:"scope"`
 	// Epochs uses the losses of the "last" epoch, of the "clearest" (which sets
-	// its lowest losses furthest apart), or the "mean" over all recorded ones.
+	// its lowest losses furthest apart), or the geometric "mean" over all recorded ones.
 	Epochs string `toml:"epochs"`
 	// ScoreNorm: a sample's loss is taken with batch norm statistics
 	// "recalibrated" for the weights of the moment, or with the "running" ones.
