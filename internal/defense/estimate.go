@@ -120,53 +120,63 @@ const (
 	measuredPixels = 128 * 64 * 64
 	// measuredTime and measuredSteps bound the measuring of steps.
 	measuredTime  = 2 * time.Second
-	measuredSteps = 4
+	measuredSteps = 16
 )
 
-// measure times training steps after a first one that warms up, then scoring.
+// measure times training, then scoring.
 func (p *pt) measure() (speed, error) {
-	set := p.Train.Set
-	batch := max(4, min(p.Recipe.Base.Batch, measuredPixels/(set.Height*set.Width)))
-	some := make([]int, batch)
-	for i := range some {
-		some[i] = i % set.Len()
-	}
 	m, err := p.fresh("estimate")
 	if err != nil {
 		return speed{}, err
 	}
 	defer m.Close()
-	learn, err := rate(batch, func() error { return p.learnOnce(m, some) })
+	var s speed
+	batch := p.measured(p.Recipe.Base.Batch)
+	s.learn, err = p.rate(batch, func(samples []int) error { return p.learn(m, samples, batch) })
 	if err != nil {
 		return speed{}, err
 	}
-	score, err := rate(batch, func() error {
-		_, err := train.Score(p.ctx, m, p.Train, some, "estimate", event.Discard)
+	s.score, err = p.rate(p.measured(train.ScoreBatch), func(samples []int) error {
+		_, err := train.Score(p.ctx, m, p.Train, samples, "estimate", event.Discard)
 		return err
 	})
-	return speed{learn, score}, err
+	return s, err
 }
 
-// rate repeats a step of some images and returns images per second.
-func rate(images int, step func() error) (float64, error) {
-	if err := step(); err != nil {
+// measured is the batch to measure instead of one that may be of large images.
+func (p *pt) measured(batch int) int {
+	return max(4, min(batch, measuredPixels/(p.Train.Set.Height*p.Train.Set.Width)))
+}
+
+// rate is the images per second of some work on samples. One batch warms up and
+// tells how many more to measure, all in one, as in a long run.
+func (p *pt) rate(batch int, work func(samples []int) error) (float64, error) {
+	began := time.Now()
+	if err := work(p.repeated(batch)); err != nil {
 		return 0, err
 	}
-	began, steps := time.Now(), 0
-	for steps < measuredSteps && time.Since(began) < measuredTime {
-		if err := step(); err != nil {
-			return 0, err
-		}
-		steps++
+	steps := min(measuredSteps, 1+int(measuredTime/max(time.Since(began), 1)))
+	began = time.Now()
+	if err := work(p.repeated(steps * batch)); err != nil {
+		return 0, err
 	}
-	return float64(steps*images) / time.Since(began).Seconds(), nil
+	return float64(steps*batch) / time.Since(began).Seconds(), nil
 }
 
-// learnOnce takes one training step on the samples.
-func (p *pt) learnOnce(m *nn.Model, samples []int) error {
+// repeated returns n samples, more than once where the set has fewer.
+func (p *pt) repeated(n int) []int {
+	samples := make([]int, n)
+	for i := range samples {
+		samples[i] = i % p.Train.Set.Len()
+	}
+	return samples
+}
+
+// learn passes over the samples once.
+func (p *pt) learn(m *nn.Model, samples []int, batch int) error {
 	setting := p.Recipe.Base
 	setting.Epochs, setting.Schedule = 1, "constant"
-	term := train.Term{Name: "estimate", Indices: samples, Batch: len(samples), Weight: 1, Norm: torch.NormTrain}
+	term := train.Term{Name: "estimate", Indices: samples, Batch: batch, Weight: 1, Norm: torch.NormTrain}
 	_, err := train.Run(p.ctx, train.Job{
 		Stage: "estimate", Model: m, Input: p.Train, Epochs: 1, Events: event.Discard,
 		Phases: []train.Phase{train.SGDPhase("estimate", setting, term)},

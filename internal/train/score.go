@@ -17,19 +17,20 @@ type Scores struct {
 	Predictions []int32   // the class with the highest logit
 }
 
-// scoreBatch is large because evaluation keeps nothing for a backward pass.
-const scoreBatch = 256
+// ScoreBatch is how many samples are scored at once; large, because evaluation
+// keeps nothing for a backward pass.
+const ScoreBatch = 256
 
 // Score evaluates a model on samples in evaluation mode. stage names the
 // progress events.
 func Score(ctx context.Context, m *nn.Model, in Input, indices []int, stage string, events event.Sink) (Scores, error) {
 	out := Scores{Losses: make([]float32, len(indices)), Predictions: make([]int32, len(indices))}
 	var told time.Time
-	for begin := 0; begin < len(indices); begin += scoreBatch {
+	for begin := 0; begin < len(indices); begin += ScoreBatch {
 		if err := ctx.Err(); err != nil {
 			return Scores{}, err
 		}
-		end := min(begin+scoreBatch, len(indices))
+		end := min(begin+ScoreBatch, len(indices))
 		if err := scoreOne(m, in, indices[begin:end], out, begin); err != nil {
 			return Scores{}, fmt.Errorf("%s: samples %d to %d: %w", stage, indices[begin], indices[end-1], err)
 		}
@@ -80,8 +81,8 @@ func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, 
 
 // recalibrate replaces the batch norm statistics by the mean of the batches'.
 func recalibrate(ctx context.Context, m *nn.Model, in Input, samples []int) error {
-	for step := 0; step*scoreBatch < len(samples); step++ {
-		batch := samples[step*scoreBatch : min(len(samples), (step+1)*scoreBatch)]
+	for step := 0; step*ScoreBatch < len(samples); step++ {
+		batch := samples[step*ScoreBatch : min(len(samples), (step+1)*ScoreBatch)]
 		if len(batch) == 1 && step > 0 { // batch norm cannot normalise one sample
 			break
 		}

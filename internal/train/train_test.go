@@ -492,7 +492,7 @@ func TestRecalibratedLendsStatistics(t *testing.T) {
 }
 
 func TestScoreMatchesForward(t *testing.T) {
-	const n = scoreBatch + 44
+	const n = ScoreBatch + 44
 	twoModels(t, func(m, _ *nn.Model) error {
 		in := input(n)
 		indices := All(n)
