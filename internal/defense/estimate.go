@@ -118,9 +118,9 @@ const (
 	// measuredPixels bounds the images of one measured step, so that large
 	// images do not make it long.
 	measuredPixels = 128 * 64 * 64
-	// measuredTime and measuredSteps bound the measuring of steps.
-	measuredTime  = 2 * time.Second
-	measuredSteps = 16
+	// Measuring goes on until it took measuredTime or measuredSteps.
+	measuredTime  = time.Second
+	measuredSteps = 64
 )
 
 // measure times training, then scoring.
@@ -148,19 +148,18 @@ func (p *pt) measured(batch int) int {
 	return max(4, min(batch, measuredPixels/(p.Train.Set.Height*p.Train.Set.Width)))
 }
 
-// rate is the images per second of some work on samples. One batch warms up and
-// tells how many more to measure, all in one, as in a long run.
+// rate is the images per second of some work on samples. It measures twice as many
+// batches each time, so that what happens once weighs little, as in a long run.
 func (p *pt) rate(batch int, work func(samples []int) error) (float64, error) {
-	began := time.Now()
-	if err := work(p.repeated(batch)); err != nil {
-		return 0, err
+	for steps := 2; ; steps *= 2 {
+		began := time.Now()
+		if err := work(p.repeated(steps * batch)); err != nil {
+			return 0, err
+		}
+		if took := time.Since(began); took >= measuredTime || steps >= measuredSteps {
+			return float64(steps*batch) / took.Seconds(), nil
+		}
 	}
-	steps := min(measuredSteps, 1+int(measuredTime/max(time.Since(began), 1)))
-	began = time.Now()
-	if err := work(p.repeated(steps * batch)); err != nil {
-		return 0, err
-	}
-	return float64(steps*batch) / time.Since(began).Seconds(), nil
 }
 
 // repeated returns n samples, more than once where the set has fewer.
