@@ -193,12 +193,11 @@ func (c *cleansing) announce(ctx context.Context, env defense.Env) error {
 }
 
 // AutoPrecision is what precision "auto" means on a device (cpu, cuda, cuda:N): the
-// one that trains fastest, bf16 on GPUs and on processors that multiply it in
-// hardware, else fp32.
+// one that trains fastest, bf16 on GPUs and on processors that multiply it faster
+// than fp32, else fp32.
 func AutoPrecision(device string) string {
-	_, features := machine.CPU()
 	onGPU := device != "" && device != torch.CPU.String()
-	if onGPU || slices.Contains(features, "avx512_bf16") || slices.Contains(features, "amx_bf16") {
+	if onGPU || machine.FastBF16(machine.CPU()) {
 		return "bf16"
 	}
 	return "fp32"
