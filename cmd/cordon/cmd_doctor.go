@@ -194,8 +194,9 @@ const (
 	productSide  = 1024
 	productTries = 7
 	// slowBLAS is the share of oneDNN's speed below which the BLAS is called
-	// slow. OpenBLAS reaches half and more, the reference BLAS a twentieth.
-	slowBLAS = 0.2
+	// slow. OpenBLAS reaches a fifth (on an Intel of 2023) to more than half, the
+	// reference BLAS a twentieth.
+	slowBLAS = 0.1
 )
 
 // matrixProducts compares a product by the BLAS that libtorch found with a 1×1

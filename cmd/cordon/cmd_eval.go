@@ -86,14 +86,20 @@ func (e *evaluating) run(cmd *cobra.Command) error {
 }
 
 func (e *evaluating) evalRun(ctx context.Context, term *console, opt evaluation.Options) error {
+	dir, _, err := rundir.Finished(e.subject)
+	if errors.Is(err, rundir.ErrUnfinished) {
+		return &hinted{err, "the cordon clean that began it continues it"}
+	}
+	if err != nil {
+		return err
+	}
 	if e.size == 0 {
-		r, err := recipe.Read(filepath.Join(e.subject, rundir.RecipeFile))
+		r, err := recipe.Read(dir.Path(rundir.RecipeFile))
 		if err != nil {
-			return fmt.Errorf("%s is not the folder of a run: %w", e.subject, err)
+			return err
 		}
 		e.size = r.Data.Size
 	}
-	var err error
 	opt.Train, opt.Test, err = readData(ctx, e.data, e.reading(), term.events)
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func has(ctx context.Context, set *dataset.Set, fingerprint string) (bool, error
 
 // load reads a finished run and checks that the data is the run's.
 func load(ctx context.Context, path string, opt Options) (*run, error) {
-	dir, manifest, err := rundir.Existing(path)
+	dir, manifest, err := rundir.Finished(path)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func load(ctx context.Context, path string, opt Options) (*run, error) {
 		return nil, err
 	}
 	if r.report, err = report.Read(dir.Path(rundir.ReportJSON)); err != nil {
-		return nil, fmt.Errorf("the run is not finished: %w", err)
+		return nil, err
 	}
 	r.set, r.positions = train.Sample(opt.Train, r.recipe)
 	r.losses.Labels = r.set.Labels

@@ -142,13 +142,20 @@ func (d *Dir) Close() error {
 	return d.lock.Close()
 }
 
-// Existing returns the folder of a run that was made before.
-func Existing(path string) (*Dir, Manifest, error) {
+// ErrUnfinished says that a run has not come to its report.
+var ErrUnfinished = errors.New("the run is not finished")
+
+// Finished returns the folder of a run that has its report.
+func Finished(path string) (*Dir, Manifest, error) {
+	d := &Dir{path: path}
 	m, err := ReadManifest(path)
 	if err != nil {
 		return nil, m, fmt.Errorf("%s is not the folder of a run: %w", path, err)
 	}
-	return &Dir{path: path}, m, nil
+	if !d.Has(ReportJSON) {
+		return nil, m, fmt.Errorf("%s: %w", path, ErrUnfinished)
+	}
+	return d, m, nil
 }
 
 // ReadManifest reads the manifest in a run folder.
