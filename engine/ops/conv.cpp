@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <limits>
+#include <vector>
 
 #include "isa.h"
 #include "ops.h"
@@ -104,6 +105,13 @@ CORDON_VECTORS void add(const float* from, float* to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
+// The sum of some of the rows, of n values each. The first is copied: what is written
+// may be larger than the caches.
+void sum_of(const float* in, const std::vector<int64_t>& rows, int64_t n, float* to) {
+  if (rows.empty()) std::memset(to, 0, n * sizeof(float));
+  for (size_t r = 0; r < rows.size(); r++) r == 0 ? convert(in + rows[r] * n, to, n) : add(in + rows[r] * n, to, n);
+}
+
 // (out pixel, co) × (in pixel, ci) from the kernel's co × tap × ci.
 template <class T>
 void widen(const Shape& s, const float* kernel, T* wide) {
@@ -130,17 +138,19 @@ at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type
   return wide;
 }
 
-// The gradient of widened: every tap's sum over the pairs that it joins.
+// The gradient of widened: every tap's sum over the pairs of pixels that it joins.
 at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& like) {
-  auto kernel = at::empty(like.sizes(), like.options().memory_format(kLast)).zero_();
+  std::vector<std::vector<int64_t>> joined(s.k * s.k);
+  for (int64_t o = 0; o < s.out_pixels(); o++)
+    for (int64_t i = 0; i < s.pixels(); i++)
+      if (int64_t tap = s.tap(i, o); tap >= 0) joined[tap].push_back(o * s.co * s.pixels() + i);
+  auto kernel = at::empty(like.sizes(), like.options().memory_format(kLast));
   const float* in = wide.data_ptr<float>();
-  float* w = kernel.data_ptr<float>();
+  float* out = kernel.data_ptr<float>();
   at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c++)
-      for (int64_t o = 0; o < s.out_pixels(); o++)
-        for (int64_t i = 0; i < s.pixels(); i++)
-          if (int64_t tap = s.tap(i, o); tap >= 0)
-            add(in + ((o * s.co + c) * s.pixels() + i) * s.ci, w + (c * s.k * s.k + tap) * s.ci, s.ci);
+      for (int64_t tap = 0; tap < s.k * s.k; tap++)
+        sum_of(in + c * s.pixels() * s.ci, joined[tap], s.ci, out + (c * s.k * s.k + tap) * s.ci);
   });
   return kernel;
 }
@@ -170,7 +180,11 @@ struct Dense : torch::autograd::Function<Dense> {
   }
 };
 
-// ---- Strided kernels: ATen's convolution, but the weight gradient from columns ----
+// ---- Strided kernels: products of columns ----
+//
+// In fp32 on few pixels; else only the weight gradient is theirs, the rest is ATen's.
+
+bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
 
 // (sample, output pixel) × (tap, channel): what each output pixel sees.
 template <class T>
@@ -201,26 +215,51 @@ at::Tensor columns_of(const Shape& s, const at::Tensor& image) {
   return columns;
 }
 
+// The gradient of columns_of: every input pixel's sum over the output pixels that see it.
+at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
+  std::vector<std::vector<int64_t>> seen(s.pixels());
+  for (int64_t i = 0; i < s.pixels(); i++)
+    for (int64_t o = 0; o < s.out_pixels(); o++)
+      if (int64_t tap = s.tap(i, o); tap >= 0) seen[i].push_back(o * s.k * s.k + tap);
+  auto image = at::empty({s.n * s.pixels(), s.ci}, columns.options());
+  const float* in = columns.data_ptr<float>();
+  float* out = image.data_ptr<float>();
+  at::parallel_for(0, s.n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin; n < end; n++)
+      for (int64_t i = 0; i < s.pixels(); i++)
+        sum_of(in + n * s.out_pixels() * s.k * s.k * s.ci, seen[i], s.ci, out + (n * s.pixels() + i) * s.ci);
+  });
+  return as_image(image, s.n, s.h, s.w, s.ci);
+}
+
 struct Strided : torch::autograd::Function<Strided> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
                             int64_t padding) {
-    ctx->save_for_backward({x, weight});
+    Shape s(x, weight, stride, padding);
+    auto w = weight.to(x.scalar_type());
+    ctx->save_for_backward({x, w});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
-    return at::conv2d(x, weight.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
+    if (!columns_pay(s, x.scalar_type()))
+      return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
+    auto y = product(columns_of(s, x), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
+    return as_image(y, s.n, s.oh, s.ow, s.co);
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1];
-    Shape s(x, weight, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
+    const auto &x = saved[0], &w = saved[1];
+    Shape s(x, w, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
+    auto dy = as_rows(grads[0]);
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0))
-      dx = std::get<0>(at::convolution_backward(grads[0], x, weight.to(x.scalar_type()), at::OptionalIntArrayRef(),
-                                                {s.stride, s.stride}, {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
+    if (ctx->needs_input_grad(0) && columns_pay(s, x.scalar_type()))
+      dx = image_of(s, product(dy, as_rows(w).view({s.co, -1}), at::kFloat));
+    else if (ctx->needs_input_grad(0))
+      dx = std::get<0>(at::convolution_backward(grads[0], x, w, at::OptionalIntArrayRef(), {s.stride, s.stride},
+                                                {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
                                                 {true, false, false}));
     if (ctx->needs_input_grad(1)) {
-      dw = product(as_rows(grads[0]).t(), columns_of(s, x), at::kFloat);
+      dw = product(dy.t(), columns_of(s, x), at::kFloat);
       dw = as_image(dw, s.co, s.k, s.k, s.ci);
     }
     return {dx, dw, at::Tensor(), at::Tensor()};
