@@ -173,6 +173,17 @@ void test_sgd(bool nesterov) {
   if (off(p, q) > 1e-6) fail("sgd");
 }
 
+// Where ReLU's output is NaN its gradient passes, as in ATen.
+void test_nan(at::ScalarType type) {
+  Norm t{2, 32, 3, 3, cordon::NormRunning, true, true};
+  auto x = at::zeros({t.n, t.c, t.h, t.w}).to(type), ones = at::ones_like(x), residual = ones.clone();
+  residual[0][5][1][1] = NAN;
+  Results in = {x, at::ones({t.c}), at::ones({t.c}), at::zeros({t.c}), at::ones({t.c}), residual, ones};
+  auto own = run_norm(t, type, in, true);
+  checks++;
+  if (!own[0].isnan().equal(residual.isnan()) || !own[6].equal(ones)) fail("NaN" + type_name(type));
+}
+
 }  // namespace
 
 int main() {
@@ -223,6 +234,8 @@ int main() {
     test_fallbacks();
     test_sgd(false);
     test_sgd(true);
+    test_nan(at::kFloat);
+    test_nan(at::kBFloat16);
   }
   std::printf("%d checks, %d failures\n", checks, failures);
   return failures != 0;
