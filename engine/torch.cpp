@@ -2,16 +2,12 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <c10/core/GradMode.h>
-#include <malloc.h>
 #include <omp.h>
-#include <sys/mman.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/cuda.h>
 #include <torch/version.h>
 
 #include <algorithm>
-#include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -20,6 +16,7 @@
 #include <vector>
 
 #include "cordon_engine.h"
+#include "heap.h"
 #include "ops/isa.h"
 #include "ops/ops.h"
 #include "ops/product.h"
@@ -99,17 +96,6 @@ at::Tensor others(const at::Tensor& logits, const at::Tensor& labels) {
   return logits.scatter(1, labels.unsqueeze(1), -std::numeric_limits<float>::infinity());
 }
 
-// The heap grows in pages of 4 kB, and a step walks through hundreds of MB. Room for
-// it is taken once, offered to the kernel in pages of 2 MB, and given back to malloc.
-void ask_for_huge_pages() {
-  constexpr size_t bytes = size_t(1536) << 20, page = 2 << 20;
-  void* heap = std::malloc(bytes);
-  if (!heap) return;
-  uintptr_t begin = ((uintptr_t)heap + page - 1) / page * page;
-  madvise((void*)begin, (uintptr_t)heap + bytes - begin, MADV_HUGEPAGE);
-  std::free(heap);
-}
-
 // uint8 N·H·W·C to float N·H·W·channels by table: one lookup a value.
 void normalize(const uint8_t* in, float* out, int64_t pixels, int64_t c, int64_t channels, const float* mean,
                const float* std) {
@@ -146,13 +132,7 @@ const char* cordon_init(int32_t threads) {
     TORCH_CHECK(owner == std::thread::id(), "the engine is already open in this process");
     TORCH_CHECK(threads >= 1, "thread count must be at least 1, not ", threads);
     cordon::isa();
-    // glibc returns big blocks to the kernel at every free, and faults them in again.
-    // The engine's thread is not the first one, whose arena alone has no limit.
-    mallopt(M_ARENA_MAX, 1);
-    mallopt(M_MMAP_MAX, 0);
-    mallopt(M_TRIM_THRESHOLD, INT32_MAX);
-    mallopt(M_TOP_PAD, 8 << 20);
-    ask_for_huge_pages();
+    cordon::use_heap();
     at::set_num_threads(threads);
     omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
     at::globalContext().setDeterministicCuDNN(true);

@@ -4,7 +4,6 @@
 //
 //   ops_bench [threads [batch]]
 #include <ATen/Parallel.h>
-#include <malloc.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <functional>
 #include <thread>
 
+#include "heap.h"
 #include "ops.h"
 
 namespace {
@@ -192,9 +192,7 @@ void bench_step(int64_t n, int64_t size, at::ScalarType type) {
 
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  mallopt(M_MMAP_THRESHOLD, 1 << 30);
-  mallopt(M_TRIM_THRESHOLD, INT32_MAX);
-  mallopt(M_TOP_PAD, 64 << 20);
+  cordon::use_heap();
   at::set_num_threads(argc > 1 ? std::atoi(argv[1]) : (int)std::thread::hardware_concurrency());
   int64_t n = argc > 2 ? std::atoi(argv[2]) : 128;
   for (int64_t size : {32, 28})

@@ -1,7 +1,9 @@
 // Compares cordon's operators with ATen's in float64: every output and every
 // gradient may be off by at most 1.5 times what ATen's own operator of the same
-// type is off by (and a few roundings, where ATen happens to be exact).
+// type is off by (and a few roundings, where ATen happens to be exact). And the
+// heap that large tensors live in.
 #include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
 #include <torch/csrc/autograd/variable.h>
 
 #include <cmath>
@@ -9,8 +11,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "heap.h"
 #include "isa.h"
 #include "ops.h"
 
@@ -184,6 +190,32 @@ void test_nan(at::ScalarType type) {
   if (!own[0].isnan().equal(residual.isnan()) || !own[6].equal(ones)) fail("NaN" + type_name(type));
 }
 
+// Blocks taken and given back in any order never overlap, and join again.
+void test_heap() {
+  std::mt19937 random(1);
+  auto allocator = c10::GetCPUAllocator();
+  std::vector<std::pair<c10::DataPtr, size_t>> held;
+  auto drop = [&](size_t i) {
+    auto p = static_cast<const unsigned char*>(held[i].first.get());
+    size_t n = held[i].second;
+    checks++;
+    if ((uintptr_t)p % 64 || p[0] != n % 251 || p[n / 2] != n % 251 || p[n - 1] != n % 251)
+      fail("heap: a block of " + std::to_string(n) + " bytes");
+    std::swap(held[i], held.back());
+    held.pop_back();
+  };
+  void* lowest = allocator->allocate(1 << 20).get();
+  for (int i = 0; i < 2000; i++) {
+    size_t n = random() % (i % 2 ? 1 << 12 : 1 << 20) + 1;
+    held.emplace_back(allocator->allocate(n), n);
+    std::memset(held.back().first.get(), (int)(n % 251), n);
+    while (held.size() > 100) drop(random() % held.size());
+  }
+  while (!held.empty()) drop(random() % held.size());
+  checks++;
+  if (allocator->allocate(1 << 20).get() != lowest) fail("heap: the blocks did not join");
+}
+
 }  // namespace
 
 int main() {
@@ -193,6 +225,7 @@ int main() {
     return 0;
   }
   std::printf("%s: ", cordon::isa_name());
+  cordon::use_heap();
   at::manual_seed(1);
   for (int threads : {1, 2}) {
     at::set_num_threads(threads);
@@ -237,6 +270,7 @@ int main() {
     test_nan(at::kFloat);
     test_nan(at::kBFloat16);
   }
+  test_heap();
   std::printf("%d checks, %d failures\n", checks, failures);
   return failures != 0;
 }

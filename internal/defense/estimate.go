@@ -149,14 +149,15 @@ func (p *pt) measured(batch int) int {
 }
 
 // rate is the images per second of some work on samples. It measures twice as many
-// batches each time, so that what happens once weighs little, as in a long run.
+// batches each time, so that what happens once weighs little, as in a long run. The
+// first batch takes memory that the kernel has to clear, and does not count.
 func (p *pt) rate(batch int, work func(samples []int) error) (float64, error) {
-	for steps := 2; ; steps *= 2 {
+	for steps := 1; ; steps *= 2 {
 		began := time.Now()
 		if err := work(p.repeated(steps * batch)); err != nil {
 			return 0, err
 		}
-		if took := time.Since(began); took >= measuredTime || steps >= measuredSteps {
+		if took := time.Since(began); steps > 1 && took >= measuredTime || steps >= measuredSteps {
 			return float64(steps*batch) / took.Seconds(), nil
 		}
 	}
