@@ -11,9 +11,12 @@
 #include <limits>
 #include <vector>
 
+#include "amx.h"
+#include "columns.h"
 #include "isa.h"
 #include "ops.h"
 #include "product.h"
+#include "shape.h"
 #include "winograd.h"
 
 namespace cordon {
@@ -23,26 +26,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
-
-struct Shape {
-  int64_t n, ci, h, w;    // input
-  int64_t co, oh, ow, k;  // output and kernel
-  int64_t stride, padding;
-
-  Shape(const at::Tensor& x, const at::Tensor& weight, int64_t s, int64_t p)
-      : n(x.size(0)), ci(x.size(1)), h(x.size(2)), w(x.size(3)), co(weight.size(0)), k(weight.size(2)), stride(s),
-        padding(p) {
-    oh = (h + 2 * p - k) / s + 1;
-    ow = (w + 2 * p - k) / s + 1;
-  }
-  int64_t pixels() const { return h * w; }
-  int64_t out_pixels() const { return oh * ow; }
-  // The tap of the kernel that joins an input pixel with an output pixel, -1 where none does.
-  int64_t tap(int64_t in, int64_t out) const {
-    int64_t a = in / w - out / ow * stride + padding, b = in % w - out % ow * stride + padding;
-    return a >= 0 && a < k && b >= 0 && b < k ? a * k + b : -1;
-  }
-};
 
 // The pixels of an image as rows of channels.
 at::Tensor as_rows(const at::Tensor& image) {
@@ -186,35 +169,6 @@ struct Dense : torch::autograd::Function<Dense> {
 
 bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
 
-// (sample, output pixel) × (tap, channel): what each output pixel sees.
-template <class T>
-void gather(const Shape& s, const T* x, T* columns) {
-  at::parallel_for(0, s.n * s.oh, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; r++) {
-      const T* image = x + r / s.oh * s.pixels() * s.ci;
-      T* to = columns + r * s.ow * s.k * s.k * s.ci;
-      for (int64_t q = 0; q < s.ow; q++)
-        for (int64_t tap = 0; tap < s.k * s.k; tap++, to += s.ci) {
-          int64_t a = r % s.oh * s.stride - s.padding + tap / s.k, b = q * s.stride - s.padding + tap % s.k;
-          if (a < 0 || a >= s.h || b < 0 || b >= s.w)
-            std::memset(to, 0, s.ci * sizeof(T));
-          else
-            std::memcpy(to, image + (a * s.w + b) * s.ci, s.ci * sizeof(T));
-        }
-    }
-  });
-}
-
-at::Tensor columns_of(const Shape& s, const at::Tensor& image) {
-  auto x = image.contiguous(kLast);
-  auto columns = at::empty({s.n * s.out_pixels(), s.k * s.k * s.ci}, x.options());
-  if (x.scalar_type() == at::kFloat)
-    gather(s, x.data_ptr<float>(), columns.data_ptr<float>());
-  else
-    gather(s, x.data_ptr<at::BFloat16>(), columns.data_ptr<at::BFloat16>());
-  return columns;
-}
-
 // The gradient of columns_of: every input pixel's sum over the output pixels that see it.
 at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
   std::vector<std::vector<int64_t>> seen(s.pixels());
@@ -242,7 +196,7 @@ struct Strided : torch::autograd::Function<Strided> {
     ctx->saved_data["padding"] = padding;
     if (!columns_pay(s, x.scalar_type()))
       return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
-    auto y = product(columns_of(s, x), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
+    auto y = product(columns_of(s, x, s.k * s.k * s.ci), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
     return as_image(y, s.n, s.oh, s.ow, s.co);
   }
 
@@ -259,7 +213,7 @@ struct Strided : torch::autograd::Function<Strided> {
                                                 {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
                                                 {true, false, false}));
     if (ctx->needs_input_grad(1)) {
-      dw = product(dy.t(), columns_of(s, x), at::kFloat);
+      dw = product(dy.t(), columns_of(s, x, s.k * s.k * s.ci), at::kFloat);
       dw = as_image(dw, s.co, s.k, s.k, s.ci);
     }
     return {dx, dw, at::Tensor(), at::Tensor()};
@@ -285,6 +239,7 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
     // In fp32 on processors without bf16 vectors: ATen's bf16 is slow there, and on 1×1 images wrong (NaN).
     if (x.scalar_type() == at::kBFloat16 && !fast_bf16_products())
       return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
+    if (x.scalar_type() == at::kBFloat16 && amx_pays(s, x.requires_grad())) return amx_conv2d(x, w, stride, padding);
     if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
     if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
     if (s.k == 3 && stride == 1 && padding == 1 && x.scalar_type() == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))

@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace cordon {
@@ -22,6 +24,16 @@ bool has(unsigned leaf, unsigned subleaf, unsigned bit, bool edx) {
   unsigned a, b, c, d;
   return __get_cpuid_count(leaf, subleaf, &a, &b, &c, &d) && ((edx ? d : a) >> bit & 1);
 }
+
+// Linux lends a process the tiles of AMX on request.
+bool lent_tiles() {
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+#ifdef SYS_arch_prctl
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 #endif
 
 Isa detect() {
@@ -31,7 +43,7 @@ Isa detect() {
   if (!(__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")))
     return Isa::kAvx2;
   if (!has(7, 1, 5, false)) return Isa::kAvx512;                     // AVX512_BF16
-  return has(7, 0, 22, true) ? Isa::kAmx : Isa::kAvx512Bf16;  // AMX-BF16
+  return has(7, 0, 22, true) && lent_tiles() ? Isa::kAmx : Isa::kAvx512Bf16;  // AMX-BF16
 #else
   return Isa::kBasic;
 #endif

@@ -118,6 +118,20 @@ T* data(const at::Tensor& t) {
   return t.defined() && t.numel() > 0 ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
+// Adds weighted values of all channels to their sums.
+CORDON_VECTORS void add(const float* values, int64_t channels, double weight, double* sums) {
+  for (int64_t i = 0; i < channels; i++) sums[i] += values[i] * weight;
+}
+
+// Adds a block's squares around its means, moved to the means of all.
+CORDON_VECTORS void add_squares(const float* means, const float* squares, const double* mean, int64_t channels,
+                                int64_t rows, double weight, double* variance) {
+  for (int64_t i = 0; i < channels; i++) {
+    double d = means[i] - mean[i];
+    variance[i] += (squares[i] + d * d * rows) * weight;
+  }
+}
+
 // The mean and the biased variance of every channel.
 template <class T>
 void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<double>& variance) {
@@ -131,13 +145,9 @@ void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<doub
   });
   mean.assign(c, 0);
   variance.assign(c, 0);
+  for (int64_t b = 0; b < blocks.count; b++) add(&means[b * c], c, (double)blocks.size(b) / blocks.rows, mean.data());
   for (int64_t b = 0; b < blocks.count; b++)
-    for (int64_t i = 0; i < c; i++) mean[i] += means[b * c + i] * (double)blocks.size(b) / blocks.rows;
-  for (int64_t b = 0; b < blocks.count; b++)
-    for (int64_t i = 0; i < c; i++) {
-      double d = means[b * c + i] - mean[i];
-      variance[i] += (squares[b * c + i] + d * d * blocks.size(b)) / blocks.rows;
-    }
+    add_squares(&means[b * c], &squares[b * c], mean.data(), c, blocks.size(b), 1.0 / blocks.rows, variance.data());
 }
 
 struct Settings {
@@ -231,11 +241,10 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
     kernels.gradient_sums(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, &sums[b * c], &dots[b * c]);
   });
   std::vector<double> sum(c), dot(c);
-  for (int64_t b = 0; b < blocks.count; b++)
-    for (int64_t i = 0; i < c; i++) {
-      sum[i] += sums[b * c + i];
-      dot[i] += dots[b * c + i];
-    }
+  for (int64_t b = 0; b < blocks.count; b++) {
+    add(&sums[b * c], c, 1, sum.data());
+    add(&dots[b * c], c, 1, dot.data());
+  }
   std::vector<float> slope(c), offset(c);
   const float* inv = data<float>(s.moments.invstd);
   for (int64_t i = 0; i < c; i++) {

@@ -248,7 +248,11 @@ int main() {
           // Winograd's: whole tiles and parts of some, blocks of a thread each and of all.
           {3, 32, 5, 7, 48, 3, 1, 1},    {2, 64, 9, 9, 32, 3, 1, 1},      {1, 64, 32, 32, 64, 3, 1, 1},
           {9, 128, 4, 4, 128, 3, 1, 1},  {20, 64, 16, 16, 64, 3, 1, 1},   {40, 256, 4, 4, 512, 3, 1, 1},
-          {7, 64, 9, 8, 48, 3, 1, 1, false, true}, {7, 64, 8, 9, 48, 3, 1, 1, true, false}};
+          {7, 64, 9, 8, 48, 3, 1, 1, false, true}, {7, 64, 8, 9, 48, 3, 1, 1, true, false},
+          // Tiles': few channels, groups of samples and none, more rows than a panel, few taps.
+          {4, 3, 28, 28, 64, 7, 2, 3, false, true}, {9, 3, 5, 7, 32, 3, 1, 1, false, true},
+          {3, 1, 28, 28, 32, 3, 1, 1, false, true}, {70, 64, 6, 5, 32, 3, 2, 1}, {33, 32, 3, 3, 96, 5, 1, 2},
+          {2, 96, 40, 40, 32, 3, 1, 1},             {160, 256, 4, 4, 512, 1, 1, 0}, {3, 64, 33, 31, 64, 3, 3, 0}};
       for (const auto& c : convs) test_conv(c, type);
       for (auto mode : {cordon::NormTrain, cordon::NormBatch, cordon::NormRunning})
         for (bool residual : {false, true})

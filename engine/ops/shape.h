@@ -1,0 +1,27 @@
+// The sizes of a convolution.
+#pragma once
+#include <ATen/ATen.h>
+
+namespace cordon {
+
+struct Shape {
+  int64_t n, ci, h, w;    // input
+  int64_t co, oh, ow, k;  // output and kernel
+  int64_t stride, padding;
+
+  Shape(const at::Tensor& x, const at::Tensor& weight, int64_t s, int64_t p)
+      : n(x.size(0)), ci(x.size(1)), h(x.size(2)), w(x.size(3)), co(weight.size(0)), k(weight.size(2)), stride(s),
+        padding(p) {
+    oh = (h + 2 * p - k) / s + 1;
+    ow = (w + 2 * p - k) / s + 1;
+  }
+  int64_t pixels() const { return h * w; }
+  int64_t out_pixels() const { return oh * ow; }
+  // The tap of the kernel that joins an input pixel with an output pixel, -1 where none does.
+  int64_t tap(int64_t in, int64_t out) const {
+    int64_t a = in / w - out / ow * stride + padding, b = in % w - out % ow * stride + padding;
+    return a >= 0 && a < k && b >= 0 && b < k ? a * k + b : -1;
+  }
+};
+
+}  // namespace cordon
