@@ -301,6 +301,7 @@ void convolve(const Rows& rows, const Half* x, int64_t from, const Half* kernels
   at::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
     Half* a = halves(gathered) + at::get_thread_num() * most * height;
     std::vector<Gathered> blocks(most);
+    for (auto& b : blocks) b.taps.reserve(rows.taps);
     alignas(64) float sums[kBlock];
     begin_tiles();
     for (int64_t i = begin; i < end; i++) {

@@ -137,17 +137,18 @@ template <class T>
 void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<double>& variance) {
   Blocks blocks(x);
   int64_t c = blocks.channels;
-  std::vector<float> means(blocks.count * c), squares(blocks.count * c);
+  auto sums = at::empty({2, blocks.count, c}, at::kFloat);
+  float *means = data<float>(sums), *squares = means + blocks.count * c;
   const auto& kernels = best_kernels<T>();
   const T* in = data<T>(x);
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.moments(in + at, rows, c, &means[b * c], &squares[b * c]);
+    kernels.moments(in + at, rows, c, means + b * c, squares + b * c);
   });
   mean.assign(c, 0);
   variance.assign(c, 0);
-  for (int64_t b = 0; b < blocks.count; b++) add(&means[b * c], c, (double)blocks.size(b) / blocks.rows, mean.data());
+  for (int64_t b = 0; b < blocks.count; b++) add(means + b * c, c, (double)blocks.size(b) / blocks.rows, mean.data());
   for (int64_t b = 0; b < blocks.count; b++)
-    add_squares(&means[b * c], &squares[b * c], mean.data(), c, blocks.size(b), 1.0 / blocks.rows, variance.data());
+    add_squares(means + b * c, squares + b * c, mean.data(), c, blocks.size(b), 1.0 / blocks.rows, variance.data());
 }
 
 struct Settings {
@@ -236,14 +237,15 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
   if (needs_residual && gate != Gate::kNone) dz = data<T>(out.residual);
   auto affine = s.moments.affine(s.bias);
 
-  std::vector<float> sums(blocks.count * c), dots(blocks.count * c);
+  auto both = at::empty({2, blocks.count, c}, at::kFloat);
+  float *sums = data<float>(both), *dots = sums + blocks.count * c;
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.gradient_sums(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, &sums[b * c], &dots[b * c]);
+    kernels.gradient_sums(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, sums + b * c, dots + b * c);
   });
   std::vector<double> sum(c), dot(c);
   for (int64_t b = 0; b < blocks.count; b++) {
-    add(&sums[b * c], c, 1, sum.data());
-    add(&dots[b * c], c, 1, dot.data());
+    add(sums + b * c, c, 1, sum.data());
+    add(dots + b * c, c, 1, dot.data());
   }
   std::vector<float> slope(c), offset(c);
   const float* inv = data<float>(s.moments.invstd);
