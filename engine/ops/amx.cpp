@@ -250,24 +250,30 @@ Half* halves(const at::Tensor& t) { return static_cast<Half*>(t.data_ptr()); }
 
 at::Tensor buffer(int64_t elements) { return at::empty({elements}, at::kBFloat16); }
 
-// The kernels, packed: block of channels to × tap × block of channels from.
-at::Tensor packed(const Shape& s, const Rows& rows, const at::Tensor& weight, bool backward) {
-  int64_t taps = s.k * s.k, to = backward ? s.ci : s.co, from = backward ? s.co : s.ci, deep = from / kSide;
-  auto out = buffer(to * taps * from);
-  const float* w = weight.data_ptr<float>();
-  at::parallel_for(0, to / kSide, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin * taps * deep; b < end * taps * deep; b++) {
-      int64_t t = b / deep / taps * kSide, tap = b / deep % taps, f = b % deep * kSide;
-      if (!rows.meets[tap]) continue;
-      const float* at = w + ((backward ? f : t) * taps + tap) * s.ci + (backward ? t : f);
-      (backward ? pack_kernels_back : pack_kernels)(at, taps * s.ci, halves(out) + b * kBlock);
-    }
-  });
-  return out;
-}
+// The kernels of a convolution, or of its input's gradient: `to` and `from` are those of its channels.
+struct Kernels {
+  const Shape& shape;
+  const Rows& rows;
+  const float* weight;
+  bool backward;
+  int64_t from = backward ? shape.co : shape.ci, to = backward ? shape.ci : shape.co;
 
-// Of a core's own cache, for kernels where all fit, or for rows.
-constexpr int64_t kKernelBytes = 1 << 20, kGatheredBytes = 768 << 10;
+  // Elements of 32 channels to, packed.
+  int64_t panel() const { return rows.taps * from * kSide; }
+
+  // Packs the kernels of a block of channels to: tap × block of channels from.
+  void pack(int64_t block, Half* out) const {
+    int64_t stride = rows.taps * shape.ci, t = block * kSide;
+    for (int64_t tap = 0; tap < rows.taps; tap++)
+      for (int64_t f = 0; f < from && rows.meets[tap]; f += kSide) {
+        const float* at = weight + ((backward ? f : t) * rows.taps + tap) * shape.ci + (backward ? t : f);
+        (backward ? pack_kernels_back : pack_kernels)(at, stride, out + tap * from * kSide + f * kSide);
+      }
+  }
+};
+
+// Bytes of a core's own cache: for all kernels, where they fit, or for gathered rows.
+constexpr int64_t kKernelBytes = 1 << 20, kGatheredBytes = 1 << 20;
 
 // What one thread does at a time.
 struct Part {
@@ -275,46 +281,47 @@ struct Part {
   int64_t low, high;   // blocks of channels out
 };
 
-// Cuts rows × channels for the threads: by rows, or by channels where all rows fit
-// the cache of each.
-std::vector<Part> cut(int64_t rows, int64_t channels, int64_t most) {
-  int64_t threads = at::get_num_threads();
-  std::vector<Part> out;
-  if (rows <= most) {
-    int64_t n = std::min(threads, channels);
-    for (int64_t i = 0; i < n; i++) out.push_back({0, rows, channels * i / n, channels * (i + 1) / n});
-    return out;
+// Gathers the rows of a part and multiplies them by packed kernels, or, where there are none, by
+// kernels that it packs into `panel`, block by block.
+void convolve_part(const Kernels& k, const Part& p, const Half* x, const Half* packed, Half* panel, Half* gathered, Half* y) {
+  std::vector<Gathered> blocks(p.end - p.first);
+  for (size_t b = 0; b < blocks.size(); b++) {
+    blocks[b].taps.reserve(k.rows.taps);
+    gather(k.rows, x, k.from, (p.first + b) * kSide, blocks[b], gathered + b * k.panel());
   }
-  int64_t n = std::min(rows, threads * pieces(rows, threads * most));
-  for (int64_t i = 0; i < n; i++) out.push_back({rows * i / n, rows * (i + 1) / n, 0, channels});
-  return out;
+  alignas(64) float sums[kBlock];
+  for (int64_t c = p.low; c < p.high; c++) {
+    if (!packed) k.pack(c, panel);
+    for (const auto& g : blocks) {
+      Half* where[kSide];
+      for (int64_t r = 0; r < g.count; r++) where[r] = y + k.rows.target(g.rows[r]) * k.to;
+      sum_taps(g, packed ? packed + c * k.panel() : panel, k.from / kSide, sums);
+      round_rows(sums, g.count, where, c * kSide);
+    }
+  }
 }
 
-// x (rows of `from` channels) by packed kernels, to rows of `to` channels.
-void convolve(const Rows& rows, const Half* x, int64_t from, const Half* kernels, int64_t to, Half* y) {
-  int64_t deep = from / kSide, height = rows.taps * deep * kBlock;
+// x by the kernels. Where all rows fit the cache the threads share out the channels, and each kernel is
+// packed where it is used; else they share out the rows.
+void convolve(const Kernels& k, const Half* x, Half* y) {
+  int64_t threads = at::get_num_threads(), rows = pieces(k.rows.count(), kSide), channels = k.to / kSide;
+  int64_t bytes = k.panel() * (int64_t)sizeof(Half), most = std::clamp<int64_t>(kGatheredBytes / bytes, 1, 16);
+  bool by_channels = rows <= most;
   // Kernels that fit the cache stay there, and one block of rows is enough.
-  bool fit = height * to / kSide * (int64_t)sizeof(Half) <= kKernelBytes;
-  int64_t most = fit ? 1 : std::clamp<int64_t>(kGatheredBytes / (height * sizeof(Half)), 1, 8);
-  auto work = cut(pieces(rows.count(), kSide), to / kSide, most);
-  auto gathered = buffer(at::get_num_threads() * most * height);
-  at::parallel_for(0, work.size(), 1, [&](int64_t begin, int64_t end) {
-    Half* a = halves(gathered) + at::get_thread_num() * most * height;
-    std::vector<Gathered> blocks(most);
-    for (auto& b : blocks) b.taps.reserve(rows.taps);
-    alignas(64) float sums[kBlock];
+  if (!by_channels && bytes * channels <= kKernelBytes) most = 1;
+  int64_t n = by_channels ? std::min(threads, channels) : std::min(rows, threads * pieces(rows, threads * most));
+  auto packed = buffer(by_channels ? 0 : channels * k.panel());
+  at::parallel_for(0, by_channels ? 0 : channels, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; c++) k.pack(c, halves(packed) + c * k.panel());
+  });
+  auto own = buffer(threads * (most + 1) * k.panel());
+  at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
+    Half *panel = halves(own) + at::get_thread_num() * (most + 1) * k.panel(), *gathered = panel + k.panel();
     begin_tiles();
     for (int64_t i = begin; i < end; i++) {
-      const Part& p = work[i];
-      for (int64_t b = p.first; b < p.end; b++) gather(rows, x, from, b * kSide, blocks[b - p.first], a + (b - p.first) * height);
-      for (int64_t c = p.low; c < p.high; c++)
-        for (int64_t b = 0; b < p.end - p.first; b++) {
-          Half* where[kSide];
-          for (int64_t r = 0; r < blocks[b].count; r++)
-            where[r] = y + rows.target(blocks[b].rows[r]) * to;
-          sum_taps(blocks[b], kernels + c * height, deep, sums);
-          round_rows(sums, blocks[b].count, where, c * kSide);
-        }
+      Part p = by_channels ? Part{0, rows, channels * i / n, channels * (i + 1) / n}
+                           : Part{rows * i / n, rows * (i + 1) / n, 0, channels};
+      convolve_part(k, p, x, by_channels ? nullptr : halves(packed), panel, gathered, y);
     }
     end_tiles();
   });
@@ -408,8 +415,7 @@ struct Tiled : torch::autograd::Function<Tiled> {
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
     auto y = at::empty({s.n, s.co, s.oh, s.ow}, x.options().memory_format(kLast));
-    const auto& rows = rows_of(s, false);
-    convolve(rows, halves(x), s.ci, halves(packed(s, rows, weight, false)), s.co, halves(y));
+    convolve({s, rows_of(s, false), weight.data_ptr<float>(), false}, halves(x), halves(y));
     return y;
   }
 
@@ -421,8 +427,7 @@ struct Tiled : torch::autograd::Function<Tiled> {
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0)) {
       dx = at::empty(x.sizes(), x.options().memory_format(kLast));
-      const auto& rows = rows_of(s, true);
-      convolve(rows, halves(dy), s.co, halves(packed(s, rows, weight, true)), s.ci, halves(dx));
+      convolve({s, rows_of(s, true), weight.data_ptr<float>(), true}, halves(dy), halves(dx));
     }
     if (ctx->needs_input_grad(1))
       dw = kernel_gradient({rows_of(s, false), halves(x), halves(dy), s.ci, s.co}, weight);

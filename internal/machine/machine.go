@@ -46,7 +46,7 @@ func CPU() (model string, has []string) {
 // FastBF16 says whether a processor, as CPU describes it, multiplies bfloat16 faster
 // than float32. One of Intel's without AMX does not, although it has the instruction:
 // that starts in every second cycle, where float32's multiply-add starts twice in
-// one, so half as many products a second come of it (docs/results/cpu.md).
+// one, so half as many products a second come of it (docs/results/cpu-no-amx.md).
 func FastBF16(model string, has []string) bool {
 	if slices.Contains(has, "amx_bf16") {
 		return true
