@@ -4,7 +4,8 @@
 //
 // and so are its gradients. Blocks of 32 rows by 32 channels are summed in four
 // tiles, over all taps and input channels before they are stored. Each operand
-// is packed into tiles beforehand, block by block, so that it stays in the cache.
+// is packed into tiles beforehand, block by block, so that it stays in the cache; rows
+// that lie one after the other are tiles already.
 //
 // Rows with the same taps lie together: a tap that only meets padding in all 32
 // of a block is left out, which on images of a few pixels are most.
@@ -14,7 +15,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -22,7 +22,7 @@
 #include "isa.h"
 #include "rows.h"
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && __GNUC__ >= 11 && !defined(__clang__)
 #define CORDON_AMX
 // g++ 12 warns of its own header.
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -40,7 +40,7 @@ using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-using Half = uint16_t;  // the bits of a bfloat16
+using Bf16 = uint16_t;  // the bits of a bfloat16
 
 constexpr int64_t kSide = kRows;           // rows, channels and depth of a block
 constexpr int64_t kBlock = kSide * kSide;  // its elements: two tiles
@@ -57,12 +57,12 @@ inline void written() { asm volatile("" ::: "memory"); }
 
 // Tiles 0 to 3 are the sums of a block, 4 and 5 rows, 6 and 7 channels.
 void begin_tiles() {
-  struct alignas(64) {
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  } const config;
-  written();
+  struct alignas(64) Config {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes[16];
+    uint8_t rows[16];
+  };
+  static const Config config = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
   _tile_loadconfig(&config);
 }
 
@@ -77,7 +77,7 @@ inline void zero_sums() {
 }
 
 // Adds the product of two blocks, the second packed; `row` is from one row of the first to the next.
-inline void add_product(const Half* a, int64_t row, const Half* b) {
+inline void add_product(const Bf16* a, int64_t row, const Bf16* b) {
   _tile_loadd(4, a, row * 2);
   _tile_loadd(6, b, 64);
   _tile_loadd(7, b + kBlock / 2, 64);
@@ -136,7 +136,7 @@ inline __m512i pairs(__m512i even, __m512i odd, const uint16_t* index) {
 
 // Packs 32 rows by 32 channels for a product over the rows: as its second operand
 // (pairs of rows), or with the channels as rows, as its first.
-inline void pack_depth(const Half* const* rows, int64_t channel, bool first, Half* to) {
+inline void pack_depth(const Bf16* const* rows, int64_t channel, bool first, Bf16* to) {
   __m512i low[16], high[16];
   for (int64_t p = 0; p < 16; p++) {
     auto even = _mm512_loadu_si512(rows[2 * p] + channel), odd = _mm512_loadu_si512(rows[2 * p + 1] + channel);
@@ -159,7 +159,7 @@ inline __m512i rounded(const float* low, const float* high) {
 
 // Packs the kernels of 32 channels out and 32 in as the second operand of a
 // product over the channels in. `stride` is from one channel out to the next.
-void pack_kernels(const float* w, int64_t stride, Half* to) {
+void pack_kernels(const float* w, int64_t stride, Bf16* to) {
   for (int64_t half = 0; half < 2; half++, to += kBlock / 2) {
     __m512i r[16];
     for (int64_t o = 0; o < 16; o++) {
@@ -172,7 +172,7 @@ void pack_kernels(const float* w, int64_t stride, Half* to) {
 }
 
 // The same over the channels out.
-void pack_kernels_back(const float* w, int64_t stride, Half* to) {
+void pack_kernels_back(const float* w, int64_t stride, Bf16* to) {
   for (int64_t p = 0; p < 16; p++, to += 32) {
     const float *even = w + 2 * p * stride, *odd = even + stride;
     auto e = rounded(even, even + 16), o = rounded(odd, odd + 16);
@@ -182,7 +182,7 @@ void pack_kernels_back(const float* w, int64_t stride, Half* to) {
 }
 
 // Rounds rows of 32 sums to where they belong.
-void round_rows(const float* sums, int64_t count, Half* const* to, int64_t channel) {
+void round_rows(const float* sums, int64_t count, Bf16* const* to, int64_t channel) {
   for (int64_t r = 0; r < count; r++)
     _mm512_storeu_si512(to[r] + channel, rounded(sums + r * kSide, sums + r * kSide + 16));
 }
@@ -191,7 +191,7 @@ void round_rows(const float* sums, int64_t count, Half* const* to, int64_t chann
 struct Gathered {
   struct Tap {
     int64_t tap;
-    const Half* at;
+    const Bf16* at;
     int64_t row, block;  // from one row, and one block, to the next
   };
   Row rows[kSide];
@@ -200,11 +200,11 @@ struct Gathered {
 };
 
 // Rows that lie one after the other are loaded where they are, others copied to `to`.
-void gather(const Rows& rows, const Half* x, int64_t channels, int64_t first, Gathered& g, Half* to) {
+void gather(const Rows& rows, const Bf16* x, int64_t channels, int64_t first, Gathered& g, Bf16* to) {
   g.count = rows.locate(first, g.rows);
   g.taps.clear();
   for (int64_t tap = 0; tap < rows.taps; tap++) {
-    const Half* from[kSide] = {};
+    const Bf16* from[kSide] = {};
     bool any = false, whole = g.count == kSide;
     for (int64_t r = 0; r < g.count; r++) {
       int64_t source = rows.source(g.rows[r], tap);
@@ -222,10 +222,10 @@ void gather(const Rows& rows, const Half* x, int64_t channels, int64_t first, Ga
 }
 
 // The sums of gathered rows by the kernels of 32 channels, of `deep` blocks for a tap.
-void sum_taps(const Gathered& g, const Half* kernels, int64_t deep, float* sums) {
+void sum_taps(const Gathered& g, const Bf16* kernels, int64_t deep, float* sums) {
   zero_sums();
   for (const auto& t : g.taps) {
-    const Half *a = t.at, *b = kernels + t.tap * deep * kBlock;
+    const Bf16 *a = t.at, *b = kernels + t.tap * deep * kBlock;
     for (int64_t d = 0; d < deep; d++, a += t.block, b += kBlock) add_product(a, t.row, b);
   }
   store_sums(sums, kSide);
@@ -233,7 +233,7 @@ void sum_taps(const Gathered& g, const Half* kernels, int64_t deep, float* sums)
 
 // Adds products over rows to the gradient of a kernel's 32 × 32 channels, or begins it: of the
 // blocks of a that are `used`, and all of b.
-void sum_rows(const Half* a, const std::vector<int64_t>& used, const Half* b, bool begin, float* dw, int64_t stride) {
+void sum_rows(const Bf16* a, const std::vector<int64_t>& used, const Bf16* b, bool begin, float* dw, int64_t stride) {
   begin ? zero_sums() : load_sums(dw, stride);
   for (int64_t k : used) {
     add_product(a + k * kBlock, kSide, b);
@@ -246,7 +246,7 @@ void sum_rows(const Half* a, const std::vector<int64_t>& used, const Half* b, bo
 
 // ---- The convolution, and the gradient of its input ----
 
-Half* halves(const at::Tensor& t) { return static_cast<Half*>(t.data_ptr()); }
+Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
 
 at::Tensor buffer(int64_t elements) { return at::empty({elements}, at::kBFloat16); }
 
@@ -262,7 +262,7 @@ struct Kernels {
   int64_t panel() const { return rows.taps * from * kSide; }
 
   // Packs the kernels of a block of channels to: tap × block of channels from.
-  void pack(int64_t block, Half* out) const {
+  void pack(int64_t block, Bf16* out) const {
     int64_t stride = rows.taps * shape.ci, t = block * kSide;
     for (int64_t tap = 0; tap < rows.taps; tap++)
       for (int64_t f = 0; f < from && rows.meets[tap]; f += kSide) {
@@ -272,8 +272,7 @@ struct Kernels {
   }
 };
 
-// Bytes of a core's own cache: for all kernels, where they fit, or for gathered rows.
-constexpr int64_t kKernelBytes = 1 << 20, kGatheredBytes = 1 << 20;
+constexpr int64_t kCacheBytes = 1 << 20;  // of a core's own cache, for one operand
 
 // What one thread does at a time.
 struct Part {
@@ -283,7 +282,7 @@ struct Part {
 
 // Gathers the rows of a part and multiplies them by packed kernels, or, where there are none, by
 // kernels that it packs into `panel`, block by block.
-void convolve_part(const Kernels& k, const Part& p, const Half* x, const Half* packed, Half* panel, Half* gathered, Half* y) {
+void convolve_part(const Kernels& k, const Part& p, const Bf16* x, const Bf16* packed, Bf16* panel, Bf16* gathered, Bf16* y) {
   std::vector<Gathered> blocks(p.end - p.first);
   for (size_t b = 0; b < blocks.size(); b++) {
     blocks[b].taps.reserve(k.rows.taps);
@@ -293,7 +292,7 @@ void convolve_part(const Kernels& k, const Part& p, const Half* x, const Half* p
   for (int64_t c = p.low; c < p.high; c++) {
     if (!packed) k.pack(c, panel);
     for (const auto& g : blocks) {
-      Half* where[kSide];
+      Bf16* where[kSide];
       for (int64_t r = 0; r < g.count; r++) where[r] = y + k.rows.target(g.rows[r]) * k.to;
       sum_taps(g, packed ? packed + c * k.panel() : panel, k.from / kSide, sums);
       round_rows(sums, g.count, where, c * kSide);
@@ -303,25 +302,24 @@ void convolve_part(const Kernels& k, const Part& p, const Half* x, const Half* p
 
 // x by the kernels. Where all rows fit the cache the threads share out the channels, and each kernel is
 // packed where it is used; else they share out the rows.
-void convolve(const Kernels& k, const Half* x, Half* y) {
+void convolve(const Kernels& k, const Bf16* x, Bf16* y) {
   int64_t threads = at::get_num_threads(), rows = pieces(k.rows.count(), kSide), channels = k.to / kSide;
-  int64_t bytes = k.panel() * (int64_t)sizeof(Half), most = std::clamp<int64_t>(kGatheredBytes / bytes, 1, 16);
+  int64_t bytes = k.panel() * (int64_t)sizeof(Bf16), most = std::clamp<int64_t>(kCacheBytes / bytes, 1, 16);
   bool by_channels = rows <= most;
   // Kernels that fit the cache stay there, and one block of rows is enough.
-  if (!by_channels && bytes * channels <= kKernelBytes) most = 1;
+  if (!by_channels && bytes * channels <= kCacheBytes) most = 1;
   int64_t n = by_channels ? std::min(threads, channels) : std::min(rows, threads * pieces(rows, threads * most));
   auto packed = buffer(by_channels ? 0 : channels * k.panel());
   at::parallel_for(0, by_channels ? 0 : channels, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; c++) k.pack(c, halves(packed) + c * k.panel());
+    for (int64_t c = begin; c < end; c++) k.pack(c, bits(packed) + c * k.panel());
   });
-  auto own = buffer(threads * (most + 1) * k.panel());
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
-    Half *panel = halves(own) + at::get_thread_num() * (most + 1) * k.panel(), *gathered = panel + k.panel();
+    auto panel = buffer(by_channels ? k.panel() : 0), gathered = buffer(most * k.panel());
     begin_tiles();
     for (int64_t i = begin; i < end; i++) {
       Part p = by_channels ? Part{0, rows, channels * i / n, channels * (i + 1) / n}
                            : Part{rows * i / n, rows * (i + 1) / n, 0, channels};
-      convolve_part(k, p, x, by_channels ? nullptr : halves(packed), panel, gathered, y);
+      convolve_part(k, p, x, by_channels ? nullptr : bits(packed), bits(panel), bits(gathered), y);
     }
     end_tiles();
   });
@@ -329,37 +327,35 @@ void convolve(const Kernels& k, const Half* x, Half* y) {
 
 // ---- The gradient of the kernels: products over the rows ----
 
-struct Problem {
+struct Operands {
   const Rows& rows;
-  const Half *x, *dy;
+  const Bf16 *x, *dy;
   int64_t ci, co;
 };
-
-constexpr int64_t kPanelBytes = 1 << 20;  // of a core's own cache, for rows of dy
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
 
 // The part's sums, into dw (channels out × tap × channels in).
-void sum_part(const Problem& p, const Part& part, float* dw) {
+void sum_part(const Operands& p, const Part& part, float* dw) {
   int64_t out = part.high - part.low, taps = p.rows.taps;
-  int64_t height = std::clamp<int64_t>(kPanelBytes / (out * kSide * (int64_t)sizeof(Half)), 512, 2048) / kSide;
+  int64_t height = std::clamp<int64_t>(kCacheBytes / (out * kSide * (int64_t)sizeof(Bf16)), 512, 2048) / kSide;
   height = std::min(height, part.end - part.first);
   auto first = buffer(out * height * kBlock), second = buffer(height * kBlock);
-  const std::vector<Half> zeros(std::max(p.ci, p.co));
-  std::unique_ptr<const Half*[]> source(new const Half*[taps * height * kSide]);
+  const std::vector<Bf16> zeros(std::max(p.ci, p.co));
+  std::unique_ptr<const Bf16*[]> source(new const Bf16*[taps * height * kSide]);
   std::vector<int64_t> used;
   begin_tiles();
   for (int64_t start = part.first; start < part.end; start += height) {
     int64_t here = std::min(height, part.end - start);
     for (int64_t b = 0; b < here; b++) {
       Row rows[kSide];
-      const Half* dy[kSide];
+      const Bf16* dy[kSide];
       int64_t count = p.rows.locate((start + b) * kSide, rows);
       for (int64_t r = 0; r < kSide; r++)
         dy[r] = r < count ? p.dy + p.rows.target(rows[r]) * p.co : zeros.data();
       for (int64_t o = 0; o < out; o++)
-        pack_depth(dy, (part.low + o) * kSide, true, halves(first) + (o * height + b) * kBlock);
+        pack_depth(dy, (part.low + o) * kSide, true, bits(first) + (o * height + b) * kBlock);
       for (int64_t tap = 0; tap < taps; tap++)
         for (int64_t r = 0; r < kSide; r++) {
           int64_t from = r < count ? p.rows.source(rows[r], tap) : -1;
@@ -370,13 +366,13 @@ void sum_part(const Problem& p, const Part& part, float* dw) {
       used.clear();
       for (int64_t b = 0; b < here; b++) {
         auto from = &source[(tap * height + b) * kSide];
-        if (std::any_of(from, from + kSide, [&](const Half* at) { return at != zeros.data(); })) used.push_back(b);
+        if (std::any_of(from, from + kSide, [&](const Bf16* at) { return at != zeros.data(); })) used.push_back(b);
       }
       for (int64_t c = 0; c < p.ci; c += kSide) {
         for (size_t u = 0; u < used.size(); u++)
-          pack_depth(&source[(tap * height + used[u]) * kSide], c, false, halves(second) + u * kBlock);
+          pack_depth(&source[(tap * height + used[u]) * kSide], c, false, bits(second) + u * kBlock);
         for (int64_t o = 0; o < out; o++)
-          sum_rows(halves(first) + o * height * kBlock, used, halves(second), start == part.first,
+          sum_rows(bits(first) + o * height * kBlock, used, bits(second), start == part.first,
                    dw + ((part.low + o) * kSide * taps + tap) * p.ci + c, taps * p.ci);
       }
     }
@@ -388,7 +384,7 @@ void sum_part(const Problem& p, const Part& part, float* dw) {
 
 // Rows are shared out where they are many and the sums few, and the threads' sums
 // added up; else channels.
-at::Tensor kernel_gradient(const Problem& p, const at::Tensor& weight) {
+at::Tensor kernel_gradient(const Operands& p, const at::Tensor& weight) {
   int64_t rows = pieces(p.rows.count(), kSide), out = p.co / kSide, threads = at::get_num_threads();
   bool by_rows = rows >= p.co;
   auto dw = at::empty(weight.sizes(), weight.options().memory_format(kLast));
@@ -397,13 +393,14 @@ at::Tensor kernel_gradient(const Problem& p, const at::Tensor& weight) {
   float *sums = dw.data_ptr<float>(), *more = others.data_ptr<float>();
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      Part part{0, rows, 0, out};
-      (by_rows ? part.first : part.low) = (by_rows ? rows : out) * i / n;
-      (by_rows ? part.end : part.high) = (by_rows ? rows : out) * (i + 1) / n;
+      Part part = by_rows ? Part{rows * i / n, rows * (i + 1) / n, 0, out} : Part{0, rows, out * i / n, out * (i + 1) / n};
       sum_part(p, part, by_rows && i > 0 ? more + (i - 1) * size : sums);
     }
   });
-  for (int64_t i = 1; by_rows && i < n; i++) dw.permute({0, 2, 3, 1}).view({-1}).add_(others.narrow(0, (i - 1) * size, size));
+  at::parallel_for(0, by_rows ? size : 0, 1 << 14, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < n - 1; i++)
+      for (int64_t e = begin; e < end; e++) sums[e] += more[i * size + e];
+  });
   return dw;
 }
 
@@ -415,7 +412,7 @@ struct Tiled : torch::autograd::Function<Tiled> {
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
     auto y = at::empty({s.n, s.co, s.oh, s.ow}, x.options().memory_format(kLast));
-    convolve({s, rows_of(s, false), weight.data_ptr<float>(), false}, halves(x), halves(y));
+    convolve({s, rows_of(s, false), weight.data_ptr<float>(), false}, bits(x), bits(y));
     return y;
   }
 
@@ -427,28 +424,34 @@ struct Tiled : torch::autograd::Function<Tiled> {
     at::Tensor dx, dw;
     if (ctx->needs_input_grad(0)) {
       dx = at::empty(x.sizes(), x.options().memory_format(kLast));
-      convolve({s, rows_of(s, true), weight.data_ptr<float>(), true}, halves(dy), halves(dx));
+      convolve({s, rows_of(s, true), weight.data_ptr<float>(), true}, bits(dy), bits(dx));
     }
     if (ctx->needs_input_grad(1))
-      dw = kernel_gradient({rows_of(s, false), halves(x), halves(dy), s.ci, s.co}, weight);
+      dw = kernel_gradient({rows_of(s, false), bits(x), bits(dy), s.ci, s.co}, weight);
     return {dx, dw, at::Tensor(), at::Tensor()};
   }
 };
 
+// Channels that all taps of an image's few fill, in whole blocks.
+int64_t columns(const Shape& s) { return pieces(s.k * s.k * s.ci, kSide) * kSide; }
+
 }  // namespace
 
 bool amx_pays(const Shape& s, bool x_grad) {
-  return isa() >= Isa::kAmx && s.co % kSide == 0 && (s.ci % kSide == 0 || (s.ci < kSide && !x_grad));
+  if (isa() < Isa::kAmx || s.co % kSide != 0) return false;
+  // Columns are many times a large image.
+  constexpr int64_t kMost = 32 << 20;
+  return s.ci % kSide == 0 || (s.ci < kSide && !x_grad && s.n * s.out_pixels() * columns(s) * 2 <= kMost);
 }
 
 at::Tensor amx_conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   Shape s(x, w, stride, padding);
   if (s.ci % kSide == 0) return Tiled::apply(x, w, stride, padding);
-  // Of few channels all taps together fill a block: a 1×1 convolution of the columns.
-  int64_t width = s.k * s.k * s.ci, full = pieces(width, kSide) * kSide;
-  auto columns = columns_of(s, x, full).view({s.n, s.oh, s.ow, full}).permute({0, 3, 1, 2});
-  auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, width}), {0, full - width});
-  return Tiled::apply(columns, kernels.view({s.co, full, 1, 1}), 1, 0);
+  // A 1×1 convolution of the columns.
+  int64_t full = columns(s);
+  auto image = columns_of(s, x, full).view({s.n, s.oh, s.ow, full}).permute({0, 3, 1, 2});
+  auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, -1}), {0, full - s.k * s.k * s.ci});
+  return Tiled::apply(image, kernels.view({s.co, full, 1, 1}), 1, 0);
 }
 
 #else

@@ -252,7 +252,8 @@ int main() {
           // Tiles': few channels, groups of samples and none, more rows than a panel, few taps.
           {4, 3, 28, 28, 64, 7, 2, 3, false, true}, {9, 3, 5, 7, 32, 3, 1, 1, false, true},
           {3, 1, 28, 28, 32, 3, 1, 1, false, true}, {70, 64, 6, 5, 32, 3, 2, 1}, {33, 32, 3, 3, 96, 5, 1, 2},
-          {2, 96, 40, 40, 32, 3, 1, 1},             {160, 256, 4, 4, 512, 1, 1, 0}, {3, 64, 33, 31, 64, 3, 3, 0}};
+          {2, 96, 40, 40, 32, 3, 1, 1},             {160, 256, 4, 4, 512, 1, 1, 0}, {3, 64, 33, 31, 64, 3, 3, 0},
+          {8, 32, 4, 4, 32, 3, 1, 1, false, true},  {8, 32, 4, 4, 32, 3, 1, 1, true, false}};
       for (const auto& c : convs) test_conv(c, type);
       for (auto mode : {cordon::NormTrain, cordon::NormBatch, cordon::NormRunning})
         for (bool residual : {false, true})

@@ -25,7 +25,7 @@ Rows make(const Shape& s, bool backward) {
   }
   std::stable_sort(r.order.begin(), r.order.end(), [&](int64_t a, int64_t b) { return missing[a] < missing[b]; });
   if (missing[r.order.front()] == missing[r.order.back()]) return r;
-  // Of a group of samples each pixel has rows for a block, and all fit a part of the cache.
+  // Samples enough for a block of each pixel, as far as all fit a part of the cache.
   int64_t bytes = 2 * std::max(s.pixels() * s.ci, s.out_pixels() * s.co);
   r.group = std::clamp<int64_t>((256 << 10) / bytes, 1, kRows);
   return r;
@@ -34,10 +34,11 @@ Rows make(const Shape& s, bool backward) {
 }  // namespace
 
 const Rows& rows_of(const Shape& s, bool backward) {
-  static std::map<std::array<int64_t, 9>, Rows> made;
-  std::array<int64_t, 9> key = {s.n, s.ci, s.h, s.w, s.co, s.k, s.stride, s.padding, backward};
+  static std::map<std::array<int64_t, 8>, Rows> made;
+  std::array<int64_t, 8> key = {s.ci, s.h, s.w, s.co, s.k, s.stride, s.padding, backward};
   auto it = made.find(key);
   if (it == made.end()) it = made.emplace(key, make(s, backward)).first;
+  it->second.samples = s.n;
   return it->second;
 }
 

@@ -52,7 +52,8 @@ struct Rows {
   }
 };
 
-// The rows of a shape, kept from the first call on. On the engine's one thread.
+// The rows of a shape, good until the next call: they are kept, for any number of
+// samples. On the engine's one thread.
 const Rows& rows_of(const Shape& s, bool backward);
 
 }  // namespace cordon
