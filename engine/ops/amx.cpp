@@ -47,6 +47,18 @@ constexpr int64_t kBlock = kSide * kSide;  // its elements: two tiles
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
+Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
+
+at::Tensor buffer(int64_t elements) { return at::empty({elements}, at::kBFloat16); }
+
+constexpr int64_t kCacheBytes = 1 << 20;  // of a core's own cache, for one operand
+
+// What one thread does at a time.
+struct Part {
+  int64_t first, end;  // blocks of rows
+  int64_t low, high;   // blocks of channels out
+};
+
 // ---- Kernels ----
 
 #pragma GCC push_options
@@ -242,13 +254,60 @@ void sum_rows(const Bf16* a, const std::vector<int64_t>& used, const Bf16* b, bo
   store_sums(dw, stride);
 }
 
+// What a kernel's gradient is made of.
+struct Operands {
+  const Rows& rows;
+  const Bf16 *x, *dy;
+  int64_t ci, co;
+};
+
+// The part's sums, into dw (channels out × tap × channels in).
+void sum_part(const Operands& p, const Part& part, float* dw) {
+  int64_t out = part.high - part.low, taps = p.rows.taps;
+  int64_t height = std::clamp<int64_t>(kCacheBytes / (out * kSide * (int64_t)sizeof(Bf16)), 512, 2048) / kSide;
+  height = std::min(height, part.end - part.first);
+  auto first = buffer(out * height * kBlock), second = buffer(height * kBlock);
+  const std::vector<Bf16> zeros(std::max(p.ci, p.co));
+  std::unique_ptr<const Bf16*[]> source(new const Bf16*[taps * height * kSide]);
+  std::vector<int64_t> used;
+  begin_tiles();
+  for (int64_t start = part.first; start < part.end; start += height) {
+    int64_t here = std::min(height, part.end - start);
+    for (int64_t b = 0; b < here; b++) {
+      Row rows[kSide];
+      const Bf16* dy[kSide];
+      int64_t count = p.rows.locate((start + b) * kSide, rows);
+      for (int64_t r = 0; r < kSide; r++)
+        dy[r] = r < count ? p.dy + p.rows.target(rows[r]) * p.co : zeros.data();
+      for (int64_t o = 0; o < out; o++)
+        pack_depth(dy, (part.low + o) * kSide, true, bits(first) + (o * height + b) * kBlock);
+      for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t r = 0; r < kSide; r++) {
+          int64_t from = r < count ? p.rows.source(rows[r], tap) : -1;
+          source[(tap * height + b) * kSide + r] = from < 0 ? zeros.data() : p.x + from * p.ci;
+        }
+    }
+    for (int64_t tap = 0; tap < taps; tap++) {
+      used.clear();
+      for (int64_t b = 0; b < here; b++) {
+        auto from = &source[(tap * height + b) * kSide];
+        if (std::any_of(from, from + kSide, [&](const Bf16* at) { return at != zeros.data(); })) used.push_back(b);
+      }
+      for (int64_t c = 0; c < p.ci; c += kSide) {
+        for (size_t u = 0; u < used.size(); u++)
+          pack_depth(&source[(tap * height + used[u]) * kSide], c, false, bits(second) + u * kBlock);
+        for (int64_t o = 0; o < out; o++)
+          sum_rows(bits(first) + o * height * kBlock, used, bits(second), start == part.first,
+                   dw + ((part.low + o) * kSide * taps + tap) * p.ci + c, taps * p.ci);
+      }
+    }
+  }
+  end_tiles();
+}
+
 #pragma GCC pop_options
 
 // ---- The convolution, and the gradient of its input ----
-
-Bf16* bits(const at::Tensor& t) { return static_cast<Bf16*>(t.data_ptr()); }
-
-at::Tensor buffer(int64_t elements) { return at::empty({elements}, at::kBFloat16); }
 
 // The kernels of a convolution, or of its input's gradient: `to` and `from` are those of its channels.
 struct Kernels {
@@ -270,14 +329,6 @@ struct Kernels {
         (backward ? pack_kernels_back : pack_kernels)(at, stride, out + tap * from * kSide + f * kSide);
       }
   }
-};
-
-constexpr int64_t kCacheBytes = 1 << 20;  // of a core's own cache, for one operand
-
-// What one thread does at a time.
-struct Part {
-  int64_t first, end;  // blocks of rows
-  int64_t low, high;   // blocks of channels out
 };
 
 // Gathers the rows of a part and multiplies them by packed kernels, or, where there are none, by
@@ -326,61 +377,6 @@ void convolve(const Kernels& k, const Bf16* x, Bf16* y) {
 }
 
 // ---- The gradient of the kernels: products over the rows ----
-
-struct Operands {
-  const Rows& rows;
-  const Bf16 *x, *dy;
-  int64_t ci, co;
-};
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,amx-tile,amx-bf16")
-
-// The part's sums, into dw (channels out × tap × channels in).
-void sum_part(const Operands& p, const Part& part, float* dw) {
-  int64_t out = part.high - part.low, taps = p.rows.taps;
-  int64_t height = std::clamp<int64_t>(kCacheBytes / (out * kSide * (int64_t)sizeof(Bf16)), 512, 2048) / kSide;
-  height = std::min(height, part.end - part.first);
-  auto first = buffer(out * height * kBlock), second = buffer(height * kBlock);
-  const std::vector<Bf16> zeros(std::max(p.ci, p.co));
-  std::unique_ptr<const Bf16*[]> source(new const Bf16*[taps * height * kSide]);
-  std::vector<int64_t> used;
-  begin_tiles();
-  for (int64_t start = part.first; start < part.end; start += height) {
-    int64_t here = std::min(height, part.end - start);
-    for (int64_t b = 0; b < here; b++) {
-      Row rows[kSide];
-      const Bf16* dy[kSide];
-      int64_t count = p.rows.locate((start + b) * kSide, rows);
-      for (int64_t r = 0; r < kSide; r++)
-        dy[r] = r < count ? p.dy + p.rows.target(rows[r]) * p.co : zeros.data();
-      for (int64_t o = 0; o < out; o++)
-        pack_depth(dy, (part.low + o) * kSide, true, bits(first) + (o * height + b) * kBlock);
-      for (int64_t tap = 0; tap < taps; tap++)
-        for (int64_t r = 0; r < kSide; r++) {
-          int64_t from = r < count ? p.rows.source(rows[r], tap) : -1;
-          source[(tap * height + b) * kSide + r] = from < 0 ? zeros.data() : p.x + from * p.ci;
-        }
-    }
-    for (int64_t tap = 0; tap < taps; tap++) {
-      used.clear();
-      for (int64_t b = 0; b < here; b++) {
-        auto from = &source[(tap * height + b) * kSide];
-        if (std::any_of(from, from + kSide, [&](const Bf16* at) { return at != zeros.data(); })) used.push_back(b);
-      }
-      for (int64_t c = 0; c < p.ci; c += kSide) {
-        for (size_t u = 0; u < used.size(); u++)
-          pack_depth(&source[(tap * height + used[u]) * kSide], c, false, bits(second) + u * kBlock);
-        for (int64_t o = 0; o < out; o++)
-          sum_rows(bits(first) + o * height * kBlock, used, bits(second), start == part.first,
-                   dw + ((part.low + o) * kSide * taps + tap) * p.ci + c, taps * p.ci);
-      }
-    }
-  }
-  end_tiles();
-}
-
-#pragma GCC pop_options
 
 // Rows are shared out where they are many and the sums few, and the threads' sums
 // added up; else channels.

@@ -13,8 +13,9 @@ namespace cordon {
 
 enum class Isa { kBasic, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
-// What the processor has, and Linux lends in the case of AMX's tiles (as g++ tells it: basic with other compilers), or less where CORDON_FORCE_ISA (basic, avx2, avx512,
-// avx512_bf16, amx) says so. The first call tells oneDNN, so it comes before any
+// What the processor has (as g++ tells it: basic with other compilers) and, of AMX,
+// Linux lends; or less where CORDON_FORCE_ISA (basic, avx2, avx512, avx512_bf16,
+// amx) says so. The first call tells oneDNN, so it comes before any
 // work. Throws if the name is none of these.
 Isa isa();
 
