@@ -165,9 +165,10 @@ struct Dense : torch::autograd::Function<Dense> {
 
 // ---- Strided kernels: products of columns ----
 //
-// In fp32 on few pixels; else only the weight gradient is theirs, the rest is ATen's.
+// In fp32 on few pixels, the input's gradient on a few more; else only the weight
+// gradient is theirs, the rest is ATen's.
 
-bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
+bool columns_pay(const Shape& s, at::ScalarType type, int64_t most) { return type == at::kFloat && s.pixels() <= most; }
 
 // The gradient of columns_of: every input pixel's sum over the output pixels that see it.
 at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
@@ -194,7 +195,7 @@ struct Strided : torch::autograd::Function<Strided> {
     ctx->save_for_backward({x, w});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
-    if (!columns_pay(s, x.scalar_type()))
+    if (!columns_pay(s, x.scalar_type(), 16))
       return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
     auto y = product(columns_of(s, x, s.k * s.k * s.ci), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
     return as_image(y, s.n, s.oh, s.ow, s.co);
@@ -206,7 +207,7 @@ struct Strided : torch::autograd::Function<Strided> {
     Shape s(x, w, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
     auto dy = as_rows(grads[0]);
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0) && columns_pay(s, x.scalar_type()))
+    if (ctx->needs_input_grad(0) && columns_pay(s, x.scalar_type(), 64))
       dx = image_of(s, product(dy, as_rows(w).view({s.co, -1}), at::kFloat));
     else if (ctx->needs_input_grad(0))
       dx = std::get<0>(at::convolution_backward(grads[0], x, w, at::OptionalIntArrayRef(), {s.stride, s.stride},
