@@ -192,12 +192,13 @@ func (c *cleansing) announce(ctx context.Context, env defense.Env) error {
 	return nil
 }
 
-// AutoPrecision is what precision "auto" means on a device (cpu, cuda, cuda:N): the
-// one that trains fastest, bf16 on GPUs and on processors that multiply it faster
-// than fp32, else fp32.
-func AutoPrecision(device string) string {
+// AutoPrecision is what precision "auto" means on a device (cpu, cuda, cuda:N) with the
+// engine's vectors (basic, avx2, avx512, avx512_bf16, amx): the one that trains
+// fastest, bf16 on GPUs and on processors that multiply it faster than fp32, else fp32.
+func AutoPrecision(device, vectors string) string {
 	onGPU := device != "" && device != torch.CPU.String()
-	if onGPU || machine.FastBF16(machine.CPU()) {
+	model, _ := machine.CPU()
+	if onGPU || machine.FastBF16(model, vectors) {
 		return "bf16"
 	}
 	return "fp32"
@@ -227,7 +228,7 @@ func (o Options) open() (*cleansing, error) {
 		return nil, err
 	}
 	if o.Recipe.Model.Precision == "auto" {
-		o.Recipe.Model.Precision = AutoPrecision(device.String())
+		o.Recipe.Model.Precision = AutoPrecision(device.String(), engine.Info().Vectors)
 	}
 	c := &cleansing{Options: o, engine: engine, device: device, started: time.Now()}
 	c.set, c.positions = train.Sample(o.Train, o.Recipe)

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 4
+#define CORDON_ENGINE_ABI 5
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
@@ -40,7 +40,8 @@ enum {
 /* Process */
 int32_t cordon_abi(void);
 const char *cordon_torch_version(void);
-const char *cordon_build_info(void);           /* compiler, libtorch, oneDNN, vectors */
+const char *cordon_build_info(void);           /* compiler, libtorch, oneDNN */
+const char *cordon_vectors(void);              /* that its operators use: basic, avx2, avx512, avx512_bf16, amx */
 /* Claims the calling thread, sets the thread count and the allocator. Returns
  * NULL, or the error's text, valid until the next call. */
 const char *cordon_init(int32_t threads);

@@ -116,13 +116,14 @@ extern "C" {
 int32_t cordon_abi(void) { return CORDON_ENGINE_ABI; }
 const char* cordon_torch_version(void) { return TORCH_VERSION; }
 const char* cordon_build_info(void) {
-  static const std::string built = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library();
-  static std::string info;
+  static const std::string info = "g++ " __VERSION__ ", libtorch " TORCH_VERSION ", " + cordon::product_library();
+  return info.c_str();
+}
+const char* cordon_vectors(void) {
   try {
-    info = built + ", " + cordon::isa_name();
-    return info.c_str();
+    return cordon::isa_name();
   } catch (...) {
-    return built.c_str();
+    return "";  // cordon_init says why
   }
 }
 

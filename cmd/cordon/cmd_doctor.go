@@ -178,7 +178,7 @@ func (d *doctoring) examine(ctx context.Context, found *diagnosis) error {
 		devices.Detail, devices.Hint = err.Error(), "--device cpu always works; CUDA needs an engine built against a libtorch with CUDA"
 	}
 	found.add(devices)
-	found.add(check{Name: "precision", OK: true, Detail: "auto is " + cordon.AutoPrecision(d.engine.device) + " here"})
+	found.add(check{Name: "precision", OK: true, Detail: "auto is " + cordon.AutoPrecision(d.engine.device, info.Vectors) + " here"})
 	var products check
 	err = engine.Do(ctx, func() error {
 		products, err = matrixProducts(ctx, engine)

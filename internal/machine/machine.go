@@ -43,15 +43,13 @@ func CPU() (model string, has []string) {
 	return model, has
 }
 
-// FastBF16 says whether a processor, as CPU describes it, multiplies bfloat16 faster
-// than float32. One of Intel's without AMX does not, although it has the instruction:
-// that starts in every second cycle, where float32's multiply-add starts twice in
-// one, so half as many products a second come of it (docs/results/cpu-no-amx.md).
-func FastBF16(model string, has []string) bool {
-	if slices.Contains(has, "amx_bf16") {
-		return true
-	}
-	return slices.Contains(has, "avx512_bf16") && !strings.Contains(model, "Intel")
+// FastBF16 says whether a processor of that model multiplies bfloat16 faster than
+// float32 with the engine's vectors (torch.Info). One of Intel's without AMX does not,
+// although it has the instruction: that starts in every second cycle, where float32's
+// multiply-add starts twice in one, so half as many products a second come of it
+// (docs/results/cpu-no-amx.md).
+func FastBF16(model, vectors string) bool {
+	return vectors == "amx" || vectors == "avx512_bf16" && !strings.Contains(model, "Intel")
 }
 
 // PeakResident returns the largest resident memory of this process so far in

@@ -35,6 +35,7 @@ type Info struct {
 	Library     string // the file
 	Torch       string // libtorch's version
 	Build       string // compiler, libtorch, oneDNN, vectors
+	Vectors     string // basic, avx2, avx512, avx512_bf16 or amx: what the processor has, Linux lends and CORDON_FORCE_ISA allows
 	Threads     int
 	CUDADevices int
 }
@@ -81,7 +82,8 @@ func (e *Engine) serve(threads int, started chan<- error) {
 	e.info = Info{
 		Library:     e.lib.path,
 		Torch:       e.lib.TorchVersion(),
-		Build:       e.lib.BuildInfo(),
+		Build:       e.lib.BuildInfo() + ", " + e.lib.Vectors(),
+		Vectors:     e.lib.Vectors(),
 		Threads:     threads,
 		CUDADevices: int(e.lib.CudaDevices()),
 	}

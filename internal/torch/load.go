@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 4
+const ABI = 5
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -29,6 +29,7 @@ type library struct {
 	Abi          func() int32
 	TorchVersion func() string
 	BuildInfo    func() string
+	Vectors      func() string
 	Init         func(threads int32) string
 	Shutdown     func()
 	CudaDevices  func() int32

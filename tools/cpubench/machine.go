@@ -7,7 +7,6 @@ import (
 	"os"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 
 	"cordon/internal/machine"
@@ -46,20 +45,21 @@ type peer struct {
 func examine(ctx context.Context, own programs, newest peer) (examined, error) {
 	model, features := machine.CPU()
 	m := examined{processor: fmt.Sprintf("%s (%s)", model, strings.Join(features, " ")), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
-	switch {
-	case slices.Contains(features, "amx_bf16"):
-		m.vectors = amx
-	case slices.Contains(features, "avx512_bf16"):
-		m.vectors = avx512BF16
-	default:
-		m.vectors, m.precisions = noBF16, []string{"fp32"}
-	}
 	engine, err := torch.Open(torch.Options{Threads: 1})
 	if err != nil {
 		return m, err
 	}
-	m.engine = engine.Info().Build
+	info := engine.Info()
 	engine.Close()
+	m.engine = info.Build
+	switch info.Vectors {
+	case "amx":
+		m.vectors = amx
+	case "avx512_bf16":
+		m.vectors = avx512BF16
+	default:
+		m.vectors, m.precisions = noBF16, []string{"fp32"}
+	}
 	m.findPeers(ctx, newest)
 	if len(m.peers) == 0 {
 		return m, errors.New("no PyTorch to compare with: make test-deps or make bench-peers")
