@@ -9,7 +9,7 @@ if [ -n "${CORDON_DATA:-}" ]; then
 fi
 here=$(cd "$(dirname "$0")" && pwd)
 archives=$here/../../shared/data
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/cordon/data
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/cordon/test-data
 mkdir -p "$cache"
 
 # unpack ARCHIVE FOLDER: the folder appears complete or not at all.
