@@ -272,7 +272,29 @@ func TestSkipBad(t *testing.T) {
 func TestSkipBadLeavesClassEmpty(t *testing.T) {
 	dir := tree(t, with(folderTree(t), map[string][]byte{"train/cat/a.png": {}, "train/cat/b.png": {}}))
 	_, err := Open(context.Background(), dir, Train, Options{Size: 8, SkipBad: true})
-	wantFault(t, err, dir, ".", `class "cat" has no images`)
+	wantFault(t, err, dir, ".", `class "cat" has no images in the training split; unreadable files: 2; `+filepath.Join(dir, "train/cat/a.png")+`: `)
+}
+
+// The scaler's memory grows with the height, whatever the width.
+func TestTooHighToScale(t *testing.T) {
+	high := map[string][]byte{"train/cat/a.png": pngOf(t, image.NewGray(image.Rect(0, 0, 1, 2000)))}
+	dir := tree(t, with(folderTree(t), high))
+	_, err := Open(context.Background(), dir, Train, Options{Size: 8, Limits: Limits{MaxPixels: 4*8*2000 - 1}})
+	wantFault(t, err, dir, "train/cat/a.png", "image of 1 × 2000 pixels is too high to be scaled to 8 × 8")
+	if _, err := Open(context.Background(), dir, Train, Options{Size: 8, Limits: Limits{MaxPixels: 4 * 8 * 2000}}); err != nil {
+		t.Error(err)
+	}
+}
+
+// In memory the default limits hold, in a store the disk's; given ones in both.
+func TestStoreLimits(t *testing.T) {
+	if got := (Options{}).limits(); got != DefaultLimits() {
+		t.Errorf("without a store %v", got)
+	}
+	got := Options{Store: "store", Limits: Limits{MaxBytes: 7}}.limits()
+	if got.MaxBytes != 7 || got.MaxFileBytes <= DefaultLimits().MaxBytes || got.MaxPixels != DefaultLimits().MaxPixels {
+		t.Errorf("with a store %v", got)
+	}
 }
 
 // The first bad file in order is reported, whatever finishes first.

@@ -3,7 +3,8 @@ package dataset
 // Limits bounds what a reader accepts, because inputs are hostile. A zero
 // field takes its value from DefaultLimits.
 type Limits struct {
-	// MaxFileBytes is the size of one file, and of its content once unpacked.
+	// MaxFileBytes is the size of one file, and of its content once unpacked. With
+	// a store the disk is the limit unless one is given.
 	MaxFileBytes int64
 	// MaxPixels is width × height of one image as its header states it. It
 	// also bounds the pixels of all images being decoded at one time.
@@ -12,10 +13,13 @@ type Limits struct {
 	MaxSide int
 	// MaxSamples and MaxClasses are the sizes of a split.
 	MaxSamples, MaxClasses int
-	// MaxBytes is the memory for all pixels of a split. It does not bound those
-	// in a store.
+	// MaxBytes is the memory for all pixels of a split. With a store the disk is
+	// the limit unless one is given.
 	MaxBytes int64
 }
+
+// maxStored is more than the disks of a workstation hold, in bytes.
+const maxStored = 1 << 50
 
 // DefaultLimits returns limits that fit common image sets on a workstation:
 // files of 4 GiB, images of 64 megapixels and 32,768 pixels a side, 16 million
@@ -49,6 +53,16 @@ func either[T int | int64](value, otherwise T) T {
 		return value
 	}
 	return otherwise
+}
+
+// limits fills the zero fields of the limits.
+func (o Options) limits() Limits {
+	l := o.Limits
+	if o.Store != "" {
+		l.MaxFileBytes = either(l.MaxFileBytes, maxStored)
+		l.MaxBytes = either(l.MaxBytes, maxStored)
+	}
+	return l.orDefault()
 }
 
 // checkImage refuses an image by the size its header states.

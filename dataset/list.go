@@ -202,6 +202,9 @@ func (l *listing) decode(ctx context.Context, i int, dst []byte, opt Options, me
 	if err != nil {
 		return l.locate(name, err)
 	}
+	if err := checkScale(config, opt); err != nil {
+		return l.locate(name, err)
+	}
 	weight := scaleCost(config.Width, config.Height, opt)
 	if err := memory.Acquire(ctx, weight); err != nil {
 		return err
@@ -221,6 +224,15 @@ func (l *listing) box(i int, config image.Config) (image.Rectangle, error) {
 			box.Min.X, box.Min.Y, box.Max.X-1, box.Max.Y-1, config.Width, config.Height)
 	}
 	return box, nil
+}
+
+// checkScale refuses an image so high that the scaler, which holds a row of the
+// result for each of its rows, would take more memory than a quarter of the largest image.
+func checkScale(config image.Config, opt Options) error {
+	if 4*int64(opt.Size)*int64(config.Height) > opt.Limits.MaxPixels {
+		return fault(-1, "image of %d × %d pixels is too high to be scaled to %d × %d", config.Width, config.Height, opt.Size, opt.Size)
+	}
+	return nil
 }
 
 // scaleCost estimates an image's memory in pixels: its own, those of its flat

@@ -85,7 +85,7 @@ func Open(ctx context.Context, dir string, split Split, opt Options) (*Set, erro
 	if opt.Size < 0 || opt.Size > maxSize {
 		return nil, fmt.Errorf("image size %d: want 0 … %d", opt.Size, maxSize)
 	}
-	opt.Limits = opt.Limits.orDefault()
+	opt.Limits = opt.limits()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open image set: %w", err)
@@ -138,15 +138,32 @@ func (s *Set) check(split Split) error {
 		return fault(-1, "the set has %d class, but two or more are needed", len(s.Classes))
 	}
 	if s.Len() == 0 {
-		return fault(-1, "the %s split has no images", split)
+		return fault(-1, "the %s split has no images%s", split, s.whySkipped())
 	}
 	if split == Test {
 		return nil
 	}
 	if empty := slices.Index(s.Counts(), 0); empty >= 0 {
-		return fault(-1, "class %q has no images in the training split", s.Classes[empty])
+		return fault(-1, "class %q has no images in the training split%s", s.Classes[empty], s.whySkipped())
 	}
 	return nil
+}
+
+// whySkipped names the images that were left out, for an error that they may cause.
+func (s *Set) whySkipped() string {
+	if len(s.Skipped) == 0 {
+		return ""
+	}
+	const most = 5
+	var b strings.Builder
+	fmt.Fprintf(&b, "; unreadable files: %d", len(s.Skipped))
+	for _, f := range s.Skipped[:min(most, len(s.Skipped))] {
+		fmt.Fprintf(&b, "; %v", &f)
+	}
+	if len(s.Skipped) > most {
+		b.WriteString("; …")
+	}
+	return b.String()
 }
 
 func baseName(dir string) string {

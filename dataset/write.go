@@ -350,6 +350,7 @@ func writePNG(name string, s *Set, i int) error {
 func (s *Set) pngNames(split Split, folder func(Split, string) string) []string {
 	names := make([]string, s.Len())
 	used := make(map[string]bool, s.Len())
+	tried := map[string]int{} // the last number given to a name that was used before
 	number := seed.Stream(uint64(s.Len()), "dataset/names").Perm(s.Len())
 	for i, label := range s.Labels {
 		base := fmt.Sprintf("%06d", number[i])
@@ -358,8 +359,9 @@ func (s *Set) pngNames(split Split, folder func(Split, string) string) []string 
 		}
 		stem := path.Join(folder(split, s.Classes[label]), base)
 		name := stem + ".png"
-		for n := 2; used[name]; n++ {
+		for n := max(2, tried[stem]+1); used[name]; n++ {
 			name = stem + "-" + strconv.Itoa(n) + ".png"
+			tried[stem] = n
 		}
 		used[name] = true
 		names[i] = name

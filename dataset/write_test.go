@@ -229,6 +229,17 @@ func TestInFormatOrdersClasses(t *testing.T) {
 }
 
 // A manifest may list files whose names are nothing but an extension, or hidden.
+// Names that were numbered apart do not meet those that others had already.
+func TestPNGNames(t *testing.T) {
+	set := &Set{Classes: []string{"a"}, Labels: make([]int32, 6), Height: 1, Width: 1, Channels: 1}
+	set.Files = []string{"1/x.png", "2/x.png", "3/x-3.png", "4/x.png", "5/x.png", "6/x-3.png"}
+	got := set.pngNames(Train, func(Split, string) string { return "d" })
+	want := []string{"d/x.png", "d/x-2.png", "d/x-3.png", "d/x-4.png", "d/x-5.png", "d/x-3-2.png"}
+	if !slices.Equal(got, want) {
+		t.Errorf("names %v, want %v", got, want)
+	}
+}
+
 func TestWriteShowsHiddenNames(t *testing.T) {
 	set := open(t, tree(t, folderTree(t)), Train, 8)
 	set.Files = slices.Clone(set.Files)

@@ -120,11 +120,7 @@ func (d *doctoring) run(cmd *cobra.Command) error {
 }
 
 func processor() check {
-	model, features := machine.CPU()
-	if len(features) > 0 {
-		model += " (" + strings.Join(features, " ") + ")"
-	}
-	return check{Name: "processor", OK: true, Detail: model}
+	return check{Name: "processor", OK: true, Detail: machine.CPU().String()}
 }
 
 func memory() check {

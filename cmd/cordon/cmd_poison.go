@@ -212,6 +212,9 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err != nil {
 		return err
 	}
+	if empty := slices.Index(poisoned.Counts(), 0); empty >= 0 {
+		return usagef("this poison leaves class %q without training images", clean.Classes[empty])
+	}
 	if err := p.write(ctx, truth, clean, poisoned, test); err != nil {
 		return err
 	}
@@ -240,6 +243,12 @@ func (p *poisoning) checkPaths() error {
 	}
 	if p.out != "" && (within(p.out, p.truth) || within(p.out, p.preview)) {
 		return usagef("the truth must not lie inside the data set %s", p.out)
+	}
+	if p.out != "" && within(p.out, p.store) {
+		return usagef("the store must not lie inside the data set %s", p.out)
+	}
+	if p.preview != "" && filepath.Clean(p.preview) == filepath.Clean(p.truth) {
+		return usagef("the preview and the truth are both to be written to %s", p.preview)
 	}
 	return outside(p.data, p.store)
 }

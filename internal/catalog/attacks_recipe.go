@@ -160,10 +160,14 @@ func (p PoisonPart) trigger(differ map[string]any) (attack.Spec, error) {
 	return attack.SpecOf(a), nil
 }
 
-// findClass returns the label of a class given by its name or its number.
+// findClass returns the label of a class given by its name, or by its number where
+// not all names are numbers.
 func findClass(classes []string, class string) (int, error) {
 	if label := slices.Index(classes, class); label >= 0 {
 		return label, nil
+	}
+	if !slices.ContainsFunc(classes, func(name string) bool { _, err := strconv.Atoi(name); return err != nil }) {
+		return 0, fmt.Errorf("target %q is not the name of a class; %q is one", class, classes[0])
 	}
 	label, err := strconv.Atoi(class)
 	if err != nil || label < 0 || label >= len(classes) {

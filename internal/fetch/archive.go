@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"github.com/therootcompany/xz"
+
+	"cordon/internal/regular"
 )
 
 // Bounds of hostile archives.
@@ -80,7 +82,7 @@ func (p *picker) take(name string) error {
 	if info.IsDir() {
 		return p.folder(name)
 	}
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return err
 	}
@@ -164,7 +166,8 @@ func (p *picker) zip(r io.ReaderAt, size int64, folder string) error {
 	return nil
 }
 
-// folder takes from a folder and those in it; links are not followed.
+// folder takes from a folder and those in it, and from archives there that have
+// the name of a download; links are not followed.
 func (p *picker) folder(name string) error {
 	root, err := os.OpenRoot(name)
 	if err != nil {
@@ -175,7 +178,8 @@ func (p *picker) folder(name string) error {
 		if err != nil || d.IsDir() {
 			return errors.Join(err, p.written.ctx.Err())
 		}
-		if p.set.place(path) == "" {
+		download := p.set.place(path) == "" && p.set.isDownload(d.Name())
+		if p.set.place(path) == "" && !download {
 			return p.count()
 		}
 		if !d.Type().IsRegular() {
@@ -186,7 +190,14 @@ func (p *picker) folder(name string) error {
 			return err
 		}
 		defer f.Close()
-		return p.entry(path, "", true, f)
+		if !download {
+			return p.entry(path, "", true, f)
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		return p.archive(f, info.Size(), stem(path))
 	})
 }
 

@@ -16,11 +16,13 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"cordon/internal/atomicfile"
 	"cordon/internal/event"
+	"cordon/internal/regular"
 )
 
 // Set is an image set that can be fetched.
@@ -179,7 +181,7 @@ func (f File) sum(ctx context.Context, dir string) (string, error) {
 }
 
 func sumFile(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return "", err
 	}
@@ -221,4 +223,9 @@ func (s Set) place(name string) string {
 		}
 	}
 	return ""
+}
+
+// isDownload says whether a file has the name of one of the set's downloads.
+func (s Set) isDownload(base string) bool {
+	return slices.ContainsFunc(s.Downloads, func(d Download) bool { return d.Name == base })
 }

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -239,6 +240,43 @@ func TestFlatArchiveIsAFolder(t *testing.T) {
 	opt.From = from
 	if err := Get(context.Background(), set, opt); err != nil {
 		t.Error(err)
+	}
+}
+
+// TSRD comes in several archives: a folder of them will do.
+func TestFolderOfArchives(t *testing.T) {
+	set, from := testSet(), t.TempDir()
+	set.Downloads = []Download{{Name: "first.zip"}, {Name: "second.tar.gz"}}
+	first, second := content(), content()
+	delete(first, "one.bin")
+	for name := range second {
+		if name != "one.bin" {
+			delete(second, name)
+		}
+	}
+	for name, data := range map[string][]byte{
+		"first.zip": zipOf(first), "second.tar.gz": gzipped(tarOf(second)), "other.zip": []byte("not of the set"),
+	} {
+		if err := os.WriteFile(filepath.Join(from, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	opt := DefaultOptions(filepath.Join(t.TempDir(), "out"))
+	opt.From = from
+	if err := Get(context.Background(), set, opt); err != nil {
+		t.Fatal(err)
+	}
+	wantSet(t, opt.Dir)
+}
+
+// A named pipe would wait for a writer.
+func TestFromPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unpack(t, pipe); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
 
