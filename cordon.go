@@ -197,8 +197,7 @@ func (c *cleansing) announce(ctx context.Context, env defense.Env) error {
 // fastest, bf16 on GPUs and on processors that multiply it faster than fp32, else fp32.
 func AutoPrecision(device, vectors string) string {
 	onGPU := device != "" && device != torch.CPU.String()
-	model, _ := machine.CPU()
-	if onGPU || machine.FastBF16(model, vectors) {
+	if onGPU || machine.FastBF16(machine.CPU().Vendor, vectors) {
 		return "bf16"
 	}
 	return "fp32"
@@ -237,7 +236,7 @@ func (o Options) open() (*cleansing, error) {
 
 // newManifest reads both sets whole, for their fingerprints.
 func (c *cleansing) newManifest(ctx context.Context) (m rundir.Manifest, err error) {
-	cpu, _ := machine.CPU()
+	cpu := machine.CPU().Model
 	m = rundir.Manifest{
 		Tool: Version, Method: "partial-training",
 		RecipeHash: c.Recipe.Hash(), Seed: c.Recipe.Seed,

@@ -101,7 +101,7 @@ func (c *cleansing) writeCSV(file string, header []string, rows int, row func(i 
 }
 
 func (c *cleansing) report(out *defense.Outcome) *report.Report {
-	cpu, _ := machine.CPU()
+	cpu := machine.CPU().Model
 	r := &report.Report{
 		Tool: Version, Started: c.started, Finished: time.Now(),
 		Machine: report.Machine{

@@ -384,7 +384,8 @@ at::Tensor kernel_gradient(const Operands& p, const at::Tensor& weight) {
   int64_t rows = pieces(p.rows.count(), kSide), out = p.co / kSide, threads = at::get_num_threads();
   bool by_rows = rows >= p.co;
   auto dw = at::empty(weight.sizes(), weight.options().memory_format(kLast));
-  int64_t n = std::min(threads, by_rows ? rows : out), size = dw.numel();
+  // Each thread beyond the first costs a sum as large as the kernel.
+  int64_t n = std::min(threads, by_rows ? pieces(rows, 16) : out), size = dw.numel();
   auto others = at::empty({by_rows ? (n - 1) * size : 0}, at::kFloat);
   float *sums = dw.data_ptr<float>(), *more = others.data_ptr<float>();
   at::parallel_for(0, n, 1, [&](int64_t begin, int64_t end) {

@@ -2,8 +2,8 @@
 // fast on images of many pixels and slow on few: a ResNet that ends at 1×1
 // spends most of its time there.
 //
-// Which way a shape goes depends on the shape and the type alone, never on a
-// measurement, so that two runs compute the same bits.
+// Which way a shape goes depends on the shape, the type, the wanted gradients and
+// the processor's vectors, never on a measurement, so that two runs compute the same bits.
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -26,6 +26,8 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+
+constexpr int64_t kMostColumns = 128 << 20;  // bytes: columns are many times a large image
 
 // The pixels of an image as rows of channels.
 at::Tensor as_rows(const at::Tensor& image) {
@@ -245,7 +247,8 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
     if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
     if (s.k == 3 && stride == 1 && padding == 1 && x.scalar_type() == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
       return winograd(x, w);
-    if (s.k == 3 && stride > 1 && s.ci >= 16) return Strided::apply(x, w, stride, padding);
+    if (s.k == 3 && stride > 1 && s.ci >= 16 && s.n * s.out_pixels() * 9 * s.ci * x.element_size() <= kMostColumns)
+      return Strided::apply(x, w, stride, padding);
   }
   return at::conv2d(x, w.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
 }

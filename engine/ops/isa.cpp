@@ -1,5 +1,7 @@
 #include "isa.h"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 #include <stdexcept>
@@ -49,8 +51,24 @@ Isa detect() {
 #endif
 }
 
+// What oneDNN's own switch leaves: the products that it makes decide.
+Isa allowed(Isa best) {
+  const char* name = std::getenv("DNNL_MAX_CPU_ISA");
+  if (!name || !*name) name = std::getenv("ONEDNN_MAX_CPU_ISA");
+  if (!name || !*name) return best;
+  std::string s(name);
+  for (auto& c : s) c = (char)std::toupper((unsigned char)c);
+  Isa most = s.find("AMX") != s.npos || s == "ALL" || s == "DEFAULT"      ? Isa::kAmx
+             : s.find("BF16") != s.npos || s.find("FP16") != s.npos ? Isa::kAvx512Bf16
+             : s.find("AVX512_CORE") == 0                           ? Isa::kAvx512
+             : s.find("AVX2") == 0                                  ? Isa::kAvx2
+             : s == "SSE41" || s == "AVX" || s == "AVX512_MIC"      ? Isa::kBasic
+                                                                    : best;
+  return std::min(best, most);
+}
+
 Isa limited() {
-  Isa best = detect();
+  Isa best = allowed(detect());
   const char* name = std::getenv("CORDON_FORCE_ISA");
   if (!name || !*name) return best;
   for (int i = 0; i <= (int)Isa::kAmx; i++)

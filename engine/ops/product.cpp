@@ -100,12 +100,16 @@ bool have_products() { return true; }
 bool fast_bf16_products() { return isa() >= Isa::kAvx512; }
 
 at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out) {
+  TORCH_CHECK(a.size(1) == b.size(0) && a.scalar_type() == b.scalar_type(), "no product of ", a.sizes(), " and ", b.sizes());
   auto c = at::empty({a.size(0), b.size(1)}, a.options().dtype(out));
   multiply(a, b, c, false);
   return c;
 }
 
-void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add) { multiply(a, b, c, add); }
+void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add) {
+  TORCH_CHECK(a.size(2) == b.size(1) && a.scalar_type() == b.scalar_type(), "no products of ", a.sizes(), " and ", b.sizes());
+  multiply(a, b, c, add);
+}
 
 #else
 

@@ -43,8 +43,7 @@ type peer struct {
 }
 
 func examine(ctx context.Context, own programs, newest peer) (examined, error) {
-	model, features := machine.CPU()
-	m := examined{processor: fmt.Sprintf("%s (%s)", model, strings.Join(features, " ")), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
+	m := examined{processor: machine.CPU().String(), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
 	engine, err := torch.Open(torch.Options{Threads: 1})
 	if err != nil {
 		return m, err
