@@ -27,7 +27,7 @@ type workload struct {
 }
 
 // targets are the least ratios that were asked for, with a Zen 5 in mind
-// (docs/results/cpu.md): in fp32, and in bf16 on processors with AMX and on those
+// (docs/results/cpu-zen4.md): in fp32, and in bf16 on processors with AMX and on those
 // with AVX-512 bf16 alone.
 type targets struct{ fp32, amx, avx512 float64 }
 
