@@ -25,6 +25,8 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 		{"idx", grey, false},
 		{"cifar10", colour, false},
 		{"folder", attack.Shape{Height: 16, Width: 16, Channels: 3}, true},
+		{"csv", attack.Shape{Height: 16, Width: 16, Channels: 3}, false},
+		{"jsonl", attack.Shape{Height: 16, Width: 16, Channels: 3}, false},
 	} {
 		source := attacktest.Set(c.shape, 200)
 		source.Format = c.format
