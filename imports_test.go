@@ -76,7 +76,7 @@ func TestImportsOnly(t *testing.T) {
 		"dataset":             {"internal/seed", "internal/atomicfile", "internal/printable"},
 		"internal/torch":      {},
 		"internal/event":      {"internal/printable"},
-		"internal/fetch":      {"internal/atomicfile", "internal/event", "internal/printable"},
+		"internal/fetch":      {"internal/atomicfile", "internal/event", "internal/printable", "internal/regular"},
 		"internal/inspect":    {"dataset", "internal/seed", "internal/atomicfile", "internal/printable"},
 		"internal/recipe":     {"internal/regular"},
 		"internal/atomicfile": {},
