@@ -160,18 +160,34 @@ func (p PoisonPart) trigger(differ map[string]any) (attack.Spec, error) {
 	return attack.SpecOf(a), nil
 }
 
-// findClass returns the label of a class given by its name, or by its number where
-// not all names are numbers.
+// findClass returns the label of a class given by its name. A number also stands
+// for the class whose name is that number ("3" for "003"), or, where not all names
+// are numbers, for the label.
 func findClass(classes []string, class string) (int, error) {
 	if label := slices.Index(classes, class); label >= 0 {
 		return label, nil
 	}
-	if !slices.ContainsFunc(classes, func(name string) bool { _, err := strconv.Atoi(name); return err != nil }) {
+	number, err := strconv.Atoi(class)
+	numbers, allNumbers := numbered(classes)
+	switch {
+	case err == nil && allNumbers && slices.Contains(numbers, number):
+		return slices.Index(numbers, number), nil
+	case allNumbers:
 		return 0, fmt.Errorf("target %q is not the name of a class; %q is one", class, classes[0])
-	}
-	label, err := strconv.Atoi(class)
-	if err != nil || label < 0 || label >= len(classes) {
+	case err != nil || number < 0 || number >= len(classes):
 		return 0, fmt.Errorf("target %q is neither a class name nor a number from 0 to %d", class, len(classes)-1)
 	}
-	return label, nil
+	return number, nil
+}
+
+// numbered returns the numbers that are the names of classes, if all are.
+func numbered(classes []string) ([]int, bool) {
+	out := make([]int, len(classes))
+	for i, name := range classes {
+		var err error
+		if out[i], err = strconv.Atoi(name); err != nil {
+			return nil, false
+		}
+	}
+	return out, true
 }

@@ -118,18 +118,7 @@ func recipes(t testing.TB) []string {
 func TestRecipes(t *testing.T) {
 	set := attacktest.Set(attack.Shape{Height: 32, Width: 32, Channels: 3}, 1000)
 	for _, path := range recipes(t) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := read(t, string(text))
-		if err == nil {
-			err = p.Check()
-		}
-		if err != nil {
-			t.Errorf("%s: %v", path, err)
-			continue
-		}
+		p := parseRecipe(t, path)
 		parts, err := p.For(set.Classes)
 		if err != nil {
 			t.Errorf("%s: %v", path, err)
@@ -146,36 +135,86 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
-// TestTable2 holds the four rows to the paper's § 5.2.
+// TestTable2 holds the recipes of table 2 and of § 5.1 to the paper, for the classes
+// that the data sets have.
 func TestTable2(t *testing.T) {
-	for name, want := range map[string]struct {
-		attack string
-		mode   attack.LabelMode
-		target int
-		rate   float64
-	}{
-		"mnist-badnets": {"badnets", attack.DirtyLabel, 3, .1},
-		"cifar10-blend": {"blend", attack.CleanLabel, 2, .01},
-		"cifar10-sig":   {"sig", attack.CleanLabel, 2, .03},
-		"tsrd-wanet":    {"wanet", attack.DirtyLabel, 0, .05},
-	} {
-		text, err := os.ReadFile(filepath.Join("../../recipes/table2/poison", name+".toml"))
-		if err != nil {
-			t.Fatal(err)
+	named := func(count int, format string) []string {
+		var names []string
+		for i := range count {
+			names = append(names, fmt.Sprintf(format, i))
 		}
-		p, err := read(t, string(text))
-		if err != nil {
-			t.Fatal(err)
+		return names
+	}
+	classes := map[string][]string{
+		"mnist":   named(10, "%d"),
+		"cifar10": {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"},
+		"tsrd":    named(58, "%03d"),
+	}
+	const (
+		square = "badnets opacity=1 pattern=square position=bottom-right size=3"
+		blend  = "blend alpha=0.2 image= missing=0 pattern=blocks seed=0"
+		sig    = "sig delta=40 frequency=6"
+		warp   = "wanet grid=4 noise=0 rescale=1 seed=0 strength="
+	)
+	want := map[string]string{
+		"mnist-badnets":           square + " dirty-label 3 0.1",
+		"mnist-badnets-clean-5.1": square + " clean-label 3 0.0511",
+		"cifar10-blend":           blend + " clean-label 2 0.01",
+		"cifar10-blend-strong":    strings.Replace(blend, "0.2", "0.4", 1) + " clean-label 2 0.01",
+		"cifar10-blend-clean-5.1": blend + " clean-label 2 0.05",
+		"cifar10-blend-dirty-5.1": blend + " dirty-label 2 0.05",
+		"cifar10-sig":             sig + " clean-label 2 0.03",
+		"cifar10-sig-clean-5.1":   sig + " clean-label 2 0.05",
+		"cifar10-sig-dirty-5.1":   sig + " dirty-label 2 0.05",
+		"tsrd-wanet":              warp + "0.5 dirty-label 0 0.05",
+		"tsrd-wanet-strong":       warp + "2 dirty-label 0 0.05",
+		"tsrd-wanet-stronger":     warp + "4 dirty-label 0 0.05",
+		"tsrd-wanet-clean-5.1":    warp + "0.5 clean-label 0 0.01415",
+		"tsrd-wanet-covers": warp + "0.5 dirty-label 0 0.05, covers 0.1 of " +
+			strings.Replace(warp, "noise=0", "noise=1", 1) + "0.5",
+	}
+	got := map[string]string{}
+	for _, path := range recipes(t) {
+		name := strings.TrimSuffix(filepath.Base(path), ".toml")
+		set, _, _ := strings.Cut(name, "-")
+		if classes[set] == nil {
+			continue // a recipe for any set
 		}
-		parts, err := p.For([]string{"a", "b", "c", "d"})
+		parts, err := parseRecipe(t, path).For(classes[set])
 		if err != nil || len(parts) != 1 {
-			t.Fatalf("%s: %d parts, %v", name, len(parts), err)
+			t.Fatalf("%s: %d parts, %v", path, len(parts), err)
 		}
-		got := parts[0]
-		if got.Train.Name != want.attack || got.Mode != want.mode || got.Target != want.target || got.Rate != want.rate || got.CoverRate != 0 {
-			t.Errorf("%s is %+v, want %+v", name, got, want)
+		p := parts[0]
+		got[name] = fmt.Sprintf("%s %s %d %v", p.Train, p.Mode, p.Target, p.Rate)
+		if p.CoverRate > 0 {
+			got[name] += fmt.Sprintf(", covers %v of %s", p.CoverRate, p.Cover)
 		}
 	}
+	for name := range got {
+		if got[name] != want[name] {
+			t.Errorf("%s poisons by\n%s, want\n%s", name, got[name], want[name])
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d recipes, want %d", len(got), len(want))
+	}
+}
+
+// parseRecipe reads a poison recipe from its file.
+func parseRecipe(t *testing.T, path string) catalog.Poisoning {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := read(t, string(text))
+	if err == nil {
+		err = p.Check()
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return p
 }
 
 func FuzzReadPoisoning(f *testing.F) {

@@ -15,6 +15,9 @@ func TestFindClass(t *testing.T) {
 		{[]string{"5", "7"}, "7", 1},
 		{[]string{"5", "7"}, "0", -1},
 		{[]string{"cat", "1"}, "0", 0},
+		{[]string{"001", "003"}, "3", 1}, // TSRD's names
+		{[]string{"001", "003"}, "0", -1},
+		{[]string{"001", "003"}, "cat", -1},
 	} {
 		got, err := findClass(c.classes, c.class)
 		if (err != nil) != (c.want < 0) || err == nil && got != c.want {
