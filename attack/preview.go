@@ -21,27 +21,31 @@ const (
 	previewSide  = 96 // images smaller than this are enlarged, in pixels
 	previewGap   = 4  // between images, in pixels
 	previewTitle = 16 // height of a line of text, in pixels
-	previewGain  = 8  // differences are shown this much larger
+	previewGain  = 8  // differences are shown up to this much larger
 	previewRow   = 4  // samples side by side
 	previewMost  = 12 // samples of one kind
 )
 
 // Preview writes a PNG of changed samples, each as three images side by side:
-// clean, poisoned, and their difference, eight times amplified around grey.
+// clean, poisoned, and their difference around grey, amplified as the title says.
 // Samples of one part and role stand under their title, spread evenly over the
 // set: up to twelve where there is one kind, up to four of each where there are
 // several. Small images are enlarged by whole factors without smoothing. clean
 // and poisoned are Apply's input and output; a truth that changes nothing is an
 // error.
 func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
-	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.Samples || poisoned.Len() != t.Samples {
+	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.sourceSamples() || poisoned.Len() != t.Samples {
 		return errors.New("preview: the clean or the poisoned set is not the one of the truth")
+	}
+	clean, err := t.enlarged(clean)
+	if err != nil {
+		return err
 	}
 	var bands []band
 	for k, p := range t.Parts {
 		for _, role := range roles() {
-			title := fmt.Sprintf("%s, %s%s: %s", role, p.Mode, p.aim(t.Classes), p.spec(role))
-			bands = append(bands, band{title, t.sources(k, role), poisoned.Image})
+			title := fmt.Sprintf("%s, %s%s", role, p.Mode, p.aim(t.Classes))
+			bands = append(bands, band{title, p.spec(role), t.sources(k, role), poisoned.Image})
 		}
 	}
 	return paint(w, clean, bands)
@@ -59,7 +63,7 @@ func PreviewTest(w io.Writer, test *dataset.Set, parts []Part, triggers []Trigge
 				samples = append(samples, i)
 			}
 		}
-		bands = append(bands, band{fmt.Sprintf("test, %s%s: %s", p.Mode, p.aim(test.Classes), p.Test), samples, func(i int) []byte {
+		bands = append(bands, band{fmt.Sprintf("test, %s%s", p.Mode, p.aim(test.Classes)), p.Test, samples, func(i int) []byte {
 			return triggered(triggers[k], test.Image(i), i)
 		}})
 	}
@@ -69,6 +73,7 @@ func PreviewTest(w io.Writer, test *dataset.Set, parts []Part, triggers []Trigge
 // band is what a preview shows of one kind of samples.
 type band struct {
 	title   string
+	trigger Spec
 	samples []int
 	after   func(sample int) []byte
 }
@@ -88,13 +93,14 @@ func paint(w io.Writer, clean *dataset.Set, bands []band) error {
 	}
 	g := newGrid(ShapeOf(clean), bands)
 	for _, b := range bands {
-		g.title(b.title)
+		gain := b.gain(clean)
+		g.title(fmt.Sprintf("%s, difference x%d: %s", b.title, gain, b.trigger))
 		for k, i := range b.samples {
 			before, after := clean.Image(i), b.after(i)
 			column := k % previewRow * 3
 			g.draw(column, before)
 			g.draw(column+1, after)
-			g.draw(column+2, amplified(before, after))
+			g.draw(column+2, amplified(before, after, gain))
 			if k%previewRow == previewRow-1 || k == len(b.samples)-1 {
 				g.top += g.shape.Height*g.scale + previewGap
 			}
@@ -115,11 +121,32 @@ func evenly(samples []int, most int) []int {
 	return out
 }
 
+// gain is how much the band's differences can be amplified: the largest power of
+// two up to previewGain by which at most one value in a hundred is cut off.
+func (b band) gain(clean *dataset.Set) int {
+	var count [256]int // of differences of that size
+	for _, i := range b.samples {
+		before, after := clean.Image(i), b.after(i)
+		for k := range before {
+			count[max(before[k], after[k])-min(before[k], after[k])]++
+		}
+	}
+	size, most := 255, len(b.samples)*clean.ImageBytes()/100
+	for cut := count[size]; size > 0 && cut <= most; cut += count[size] {
+		size--
+	}
+	gain := previewGain
+	for gain > 1 && gain*size > 128 {
+		gain /= 2
+	}
+	return gain
+}
+
 // amplified shows the change of each sample around grey.
-func amplified(before, after []byte) []byte {
+func amplified(before, after []byte, gain int) []byte {
 	out := make([]byte, len(before))
 	for i := range out {
-		out[i] = toByte(128 + previewGain*(float64(after[i])-float64(before[i])))
+		out[i] = toByte(128 + float64(gain)*(float64(after[i])-float64(before[i])))
 	}
 	return out
 }

@@ -36,7 +36,12 @@ type Truth struct {
 	Poisoned string   `json:"poisoned"`
 	Shape    Shape    `json:"shape"`
 	Classes  []string `json:"classes"`
-	Samples  int      `json:"samples"` // in the training set, changed or not
+	Samples  int      `json:"samples"` // in the poisoned training set, changed or not
+	// Variants are what every image was enlarged to after the poisoning, as
+	// Enlarge says, with the seed that drew their jitter; none: the set has the
+	// source's images.
+	Variants    []dataset.Variant `json:"variants,omitempty"`
+	VariantSeed uint64            `json:"variant_seed,omitempty"`
 	// Changed lists the changed samples, ascending by Index.
 	Changed []Changed `json:"changed"`
 
@@ -46,7 +51,7 @@ type Truth struct {
 // Changed is one sample that is not as it was.
 type Changed struct {
 	Index  int   `json:"index"`  // position in the poisoned set as it is read back
-	Source int   `json:"source"` // position in the source
+	Source int   `json:"source"` // position in the source, enlarged if the poisoned set is
 	Part   int   `json:"part"`   // which of Parts, from 0
 	Role   Role  `json:"role"`
 	Label  int32 `json:"label"` // the label it had
@@ -99,6 +104,9 @@ func (t *Truth) Validate() error {
 		return err
 	}
 	if err := t.validateChanged(); err != nil {
+		return err
+	}
+	if err := t.validateVariants(); err != nil {
 		return err
 	}
 	return t.validateCounts()
@@ -183,7 +191,8 @@ func (t *Truth) validateSample(c Changed) error {
 func (t *Truth) validateCounts() error {
 	for k, p := range t.Parts {
 		for _, role := range roles() {
-			if got, want := t.Count(k, role), countOf(p.rate(role), t.Samples); got != want {
+			want := countOf(p.rate(role), t.sourceSamples()) * max(1, len(t.Variants))
+			if got := t.Count(k, role); got != want {
 				return t.inPart(k, fmt.Errorf("%d %s samples, but rate %v of %d is %d", got, role, p.rate(role), t.Samples, want))
 			}
 		}

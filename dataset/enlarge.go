@@ -38,6 +38,23 @@ func PaperVariants() []Variant {
 	return []Variant{CenterCrop, ColorJitter, Grayscale, HFlip, VFlip}
 }
 
+// paperName stands for PaperVariants where variants are named.
+const paperName = "paper"
+
+// Variants returns the variants that names stand for; "paper" stands for all of
+// PaperVariants. Enlarge checks them.
+func Variants(names []string) []Variant {
+	var out []Variant
+	for _, name := range names {
+		if name == paperName {
+			out = append(out, PaperVariants()...)
+		} else {
+			out = append(out, Variant(name))
+		}
+	}
+	return out
+}
+
 // Enlarge returns a set that holds each variant of every image: first all
 // images in the first variant, then all in the second, and so on, so that
 // variant v of image i is at v·Len()+i. An image's file is named after that it

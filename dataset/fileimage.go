@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"os"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -28,9 +26,9 @@ func FileImages(ctx context.Context, dir string, s *Set, opt Options) ([]FileIma
 	if s.Files == nil {
 		return nil, nil
 	}
-	root, err := os.OpenRoot(dir)
+	root, err := openFolder(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open image set: %w", err)
+		return nil, err
 	}
 	defer root.Close()
 	src := &source{root: root, dir: dir, limits: opt.Limits.orDefault()}

@@ -86,9 +86,9 @@ func Open(ctx context.Context, dir string, split Split, opt Options) (*Set, erro
 		return nil, fmt.Errorf("image size %d: want 0 … %d", opt.Size, maxSize)
 	}
 	opt.Limits = opt.limits()
-	root, err := os.OpenRoot(dir)
+	root, err := openFolder(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open image set: %w", err)
+		return nil, err
 	}
 	defer root.Close()
 	src := &source{root: root, dir: dir, limits: opt.Limits}
@@ -102,6 +102,22 @@ func Open(ctx context.Context, dir string, split Split, opt Options) (*Set, erro
 		return nil, src.name(".", err)
 	}
 	return set, nil
+}
+
+// openFolder opens a folder. It looks first: opening a pipe would wait for a writer.
+func openFolder(dir string) (*os.Root, error) {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open image set: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open image set: %w", err)
+	}
+	return root, nil
 }
 
 func (s *source) read(ctx context.Context, split Split, opt Options) (*Set, error) {

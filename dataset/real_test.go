@@ -9,30 +9,16 @@ import (
 	"image/jpeg"
 	"image/png"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"cordon/internal/realdata"
 	"cordon/internal/seed"
 )
 
-// realData returns a folder of the real image sets: MNIST's or CIFAR-10's
-// files, unpacked, in DATA/mnist and DATA/cifar10, TSRD in DATA/tsrd.
-func realData(t testing.TB, name string) string {
-	t.Helper()
-	for _, base := range []string{os.Getenv("CORDON_DATA"), filepath.Join("..", "..", "shared", "data")} {
-		dir := filepath.Join(base, name)
-		if info, err := os.Stat(dir); base != "" && err == nil && info.IsDir() {
-			return dir
-		}
-	}
-	t.Skipf("no %s: set CORDON_DATA to a folder that holds %s unpacked", name, name)
-	return ""
-}
-
 func TestRealMNIST(t *testing.T) {
-	dir := realData(t, "mnist")
+	dir := realdata.Dir(t, "mnist")
 	train, test := open(t, dir, Train, 0), open(t, dir, Test, 0)
 	if want := []int{5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949}; !slices.Equal(train.Counts(), want) {
 		t.Errorf("training counts %v, want %v", train.Counts(), want)
@@ -45,7 +31,7 @@ func TestRealMNIST(t *testing.T) {
 }
 
 func TestRealCIFAR10(t *testing.T) {
-	dir := realData(t, "cifar10")
+	dir := realdata.Dir(t, "cifar10")
 	train, test := open(t, dir, Train, 0), open(t, dir, Test, 0)
 	for class := range 10 {
 		if train.Counts()[class] != 5000 || test.Counts()[class] != 1000 {
@@ -62,7 +48,7 @@ func TestRealCIFAR10(t *testing.T) {
 // TestRealTSRD reads the traffic signs, cut to their boxes. Package inspect's
 // test reads them whole.
 func TestRealTSRD(t *testing.T) {
-	dir := realData(t, "tsrd")
+	dir := realdata.Dir(t, "tsrd")
 	opt := Options{Size: 32, Crop: true}
 	train, err := Open(context.Background(), dir, Train, opt)
 	if err != nil {
@@ -136,7 +122,7 @@ func BenchmarkIDX(b *testing.B) {
 	}), 0)
 }
 
-func BenchmarkIDXGzip(b *testing.B) { benchmarkOpen(b, realData(b, "mnist"), 0) }
+func BenchmarkIDXGzip(b *testing.B) { benchmarkOpen(b, realdata.Dir(b, "mnist"), 0) }
 
 func BenchmarkCIFAR(b *testing.B) {
 	labels := make([]byte, cifarFileImages)

@@ -15,9 +15,6 @@ import (
 	"cordon/internal/event"
 )
 
-// paperVariants is what --enlarge calls the paper's five variants.
-const paperVariants = "paper"
-
 // converting is one call of cordon data convert.
 type converting struct {
 	data, out, format string
@@ -125,15 +122,7 @@ func (c *converting) enlarged(train *dataset.Set) (*dataset.Set, error) {
 	if len(c.enlarge) == 0 {
 		return train, nil
 	}
-	var variants []dataset.Variant
-	for _, name := range c.enlarge {
-		if name == paperVariants {
-			variants = append(variants, dataset.PaperVariants()...)
-		} else {
-			variants = append(variants, dataset.Variant(name))
-		}
-	}
-	out, err := train.Enlarge(variants, c.seed)
+	out, err := train.Enlarge(dataset.Variants(c.enlarge), c.seed)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("--enlarge: %w", err)}
 	}

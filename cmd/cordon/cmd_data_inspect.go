@@ -46,8 +46,8 @@ copies, near copies, images that are in both splits.
 Copies are judged by the decoded pixels of the files, not at --size. Near copies
 differ a little, as after another compression or with a small patch.
 
-Unreadable files do not stop it, but it then exits with 1, unless --skip-bad
-accepts them.
+Unreadable files do not stop it where their class has others, but it then exits
+with 1, unless --skip-bad accepts them.
 
 ` + exitCodesHelp,
 		Example: "  cordon data inspect photos --json >photos.json",

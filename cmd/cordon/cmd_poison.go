@@ -28,6 +28,7 @@ type poisoning struct {
 	data, out      string
 	recipe         string
 	part           partFlags
+	enlarge        []string
 	seed           uint64
 	size           int
 	store          string
@@ -45,7 +46,7 @@ type partFlags struct {
 }
 
 // partFlagNames are the flags that a recipe replaces.
-var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "param", "cover-param", "test-param"}
+var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "param", "cover-param", "test-param", "enlarge"}
 
 func newPoison() *cobra.Command {
 	p := &poisoning{}
@@ -96,6 +97,7 @@ docs/formats.md and recipes/poison.
 	f.StringArrayVar(&p.part.params, "param", nil, "set a parameter of the attack, `name=value`; can be repeated")
 	f.StringArrayVar(&p.part.cover, "cover-param", nil, "a parameter that differs in cover samples, `name=value`")
 	f.StringArrayVar(&p.part.testImage, "test-param", nil, "a parameter that differs in test images, `name=value`")
+	f.StringSliceVar(&p.enlarge, "enlarge", nil, "`variants` of every training image to write, poison and all, or paper (cordon data convert --help)")
 	f.StringVar(&p.recipe, "recipe", "", "poison recipe `file` (TOML), instead of the options above")
 	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples (default: the recipe's, or 0)")
 	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
@@ -133,7 +135,7 @@ func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
 	}
 	if p.recipe == "" {
 		part, err := p.part.parts()
-		return catalog.Poisoning{Seed: p.seed, Parts: part}, err
+		return catalog.Poisoning{Seed: p.seed, Parts: part, Enlarge: p.enlarge}, err
 	}
 	for _, name := range partFlagNames {
 		if cmd.Flags().Changed(name) {
@@ -208,9 +210,15 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if err != nil {
 		return &usageError{err}
 	}
+	if variants := dataset.Variants(recipe.Enlarge); len(variants) > 0 {
+		if truth, err = truth.Enlarge(variants, recipe.Seed); err != nil {
+			return err
+		}
+	}
+	// The set is the plan's: what can be wrong is a trigger or a variant.
 	poisoned, err := truth.Apply(ctx, clean, catalog.AttackFromSpec)
 	if err != nil {
-		return err
+		return &usageError{err}
 	}
 	if empty := slices.Index(poisoned.Counts(), 0); empty >= 0 {
 		return usagef("this poison leaves class %q without training images", clean.Classes[empty])

@@ -12,16 +12,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cordon/internal/realdata"
 )
 
 // TestDataGetInterrupted runs the real program against a server that stands in
 // for MNIST's, as its proxy: Ctrl-C in the middle keeps the part, and the same
 // command asks for the rest only.
 func TestDataGetInterrupted(t *testing.T) {
-	mnist := filepath.Join(os.Getenv("CORDON_DATA"), "mnist")
-	if _, err := os.Stat(mnist); os.Getenv("CORDON_DATA") == "" || err != nil {
-		t.Skip("no mnist: set CORDON_DATA to a folder that holds mnist unpacked")
-	}
+	mnist := realdata.Dir(t, "mnist")
 	const slow, half = "train-images-idx3-ubyte.gz", 5_000_000
 	reached := make(chan bool, 1)
 	var ranges []string

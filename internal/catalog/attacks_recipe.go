@@ -23,6 +23,9 @@ const maxPoisoning = 64 << 10
 type Poisoning struct {
 	Seed  uint64       `toml:"seed"` // draws the samples
 	Parts []PoisonPart `toml:"part"`
+	// Enlarge names the variants that the poisoned set is enlarged to
+	// (dataset.Variants); none: it is not.
+	Enlarge []string `toml:"enlarge"`
 }
 
 // PoisonPart is one part of a poison recipe, an attack.Part in the making.

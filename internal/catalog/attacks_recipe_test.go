@@ -167,6 +167,7 @@ func TestTable2(t *testing.T) {
 		"cifar10-sig-clean-5.1":   sig + " clean-label 2 0.05",
 		"cifar10-sig-dirty-5.1":   sig + " dirty-label 2 0.05",
 		"tsrd-wanet":              warp + "0.5 dirty-label 0 0.05",
+		"tsrd-wanet-first":        "[paper] after " + warp + "0.5 dirty-label 0 0.05",
 		"tsrd-wanet-strong":       warp + "2 dirty-label 0 0.05",
 		"tsrd-wanet-stronger":     warp + "4 dirty-label 0 0.05",
 		"tsrd-wanet-clean-5.1":    warp + "0.5 clean-label 0 0.01415",
@@ -180,12 +181,16 @@ func TestTable2(t *testing.T) {
 		if classes[set] == nil {
 			continue // a recipe for any set
 		}
-		parts, err := parseRecipe(t, path).For(classes[set])
+		recipe := parseRecipe(t, path)
+		parts, err := recipe.For(classes[set])
 		if err != nil || len(parts) != 1 {
 			t.Fatalf("%s: %d parts, %v", path, len(parts), err)
 		}
 		p := parts[0]
 		got[name] = fmt.Sprintf("%s %s %d %v", p.Train, p.Mode, p.Target, p.Rate)
+		if recipe.Enlarge != nil {
+			got[name] = fmt.Sprintf("%v after %s", recipe.Enlarge, got[name])
+		}
 		if p.CoverRate > 0 {
 			got[name] += fmt.Sprintf(", covers %v of %s", p.CoverRate, p.Cover)
 		}

@@ -9,8 +9,6 @@ import (
 	"image/jpeg"
 	"math/bits"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"golang.org/x/image/draw"
 
 	"cordon/dataset"
+	"cordon/internal/realdata"
 )
 
 // landscape is a soft picture that depends on the seed.
@@ -225,13 +224,10 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// real inspects a set of CORDON_DATA.
+// real inspects a real set.
 func real(t *testing.T, name string, size int) *Report {
 	t.Helper()
-	dir := filepath.Join(os.Getenv("CORDON_DATA"), name)
-	if _, err := os.Stat(dir); os.Getenv("CORDON_DATA") == "" || err != nil {
-		t.Skipf("no %s: set CORDON_DATA to a folder that holds %s unpacked", name, name)
-	}
+	dir := realdata.Dir(t, name)
 	var parts []*Part
 	for _, split := range []dataset.Split{dataset.Train, dataset.Test} {
 		opt := dataset.Options{Size: size}
