@@ -3,6 +3,7 @@ package attack_test
 import (
 	"bytes"
 	"context"
+	"hash/crc32"
 	"image/png"
 	"math"
 	"slices"
@@ -137,6 +138,38 @@ func TestPlanStays(t *testing.T) {
 	}
 	if want := []int32{4, 2, 2, 1}; !slices.Equal(given, want) {
 		t.Errorf("noise of seed 7 is %v, want %v", given, want)
+	}
+}
+
+// TestTriggersStay pins what the triggers draw and compute: measured results name
+// them by parameters.
+func TestTriggersStay(t *testing.T) {
+	image := attacktest.Set(colour, 1).Image(0)
+	for _, c := range []struct {
+		name, param, value string
+		want               uint32 // CRC-32 of the triggered image
+	}{
+		{"badnets", "size", "3", 0x06c172ed},
+		{"blend", "pattern", "blocks", 0xd80f452f},
+		{"blend", "pattern", "noise", 0x48624259},
+		{"sig", "delta", "40", 0x99fc203e},
+		{"wanet", "strength", "2", 0x1d7dba50},
+		{"wanet", "noise", "1", 0x9b8cfea6},
+		{"wanet", "seed", "1", 0xd3c37c98},
+	} {
+		a, err := catalog.AttackFromSpec(attack.Spec{Name: c.name, Params: map[string]string{c.param: c.value}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		trigger, err := a.Trigger(colour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := make([]byte, len(image))
+		trigger.Apply(out, image, 5)
+		if got := crc32.ChecksumIEEE(out); got != c.want {
+			t.Errorf("%s with %s=%s makes %#08x, want %#08x", c.name, c.param, c.value, got, c.want)
+		}
 	}
 }
 

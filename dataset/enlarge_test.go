@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"bytes"
+	"hash/crc32"
 	"slices"
 	"testing"
 )
@@ -93,6 +94,23 @@ func TestEnlargeIsDeterministic(t *testing.T) {
 	}
 	if slices.Reverse(variants); fingerprint(t, together) != want {
 		t.Error("read again, the images differ")
+	}
+}
+
+// TestEnlargeStays pins the variants and the draws of the jitter: results measured on
+// TSRD ×5 depend on them.
+func TestEnlargeStays(t *testing.T) {
+	set := &Set{Height: 16, Width: 16, Channels: 3, Labels: []int32{0, 1}, Pixels: make([]byte, 2*16*16*3)}
+	for k := range set.Pixels {
+		set.Pixels[k] = byte(k*37 + k/8*11)
+	}
+	big := enlarge(t, set, PaperVariants(), 0)
+	for v, want := range map[Variant]uint32{
+		CenterCrop: 0xc22f4862, ColorJitter: 0x1da23e19, Grayscale: 0x9ade7486, HFlip: 0xf675e9e2, VFlip: 0x5c2f85b0,
+	} {
+		if got := crc32.ChecksumIEEE(big.Image(2*slices.Index(PaperVariants(), v) + 1)); got != want {
+			t.Errorf("%s makes %#08x, want %#08x", v, got, want)
+		}
 	}
 }
 
