@@ -65,6 +65,19 @@ func TestDataGetInterrupted(t *testing.T) {
 	}
 }
 
+// TestDataGetFrom takes a real set from a folder, as without a network.
+func TestDataGetFrom(t *testing.T) {
+	mnist := realdata.Dir(t, "mnist")
+	out := filepath.Join(t.TempDir(), "out")
+	said, err := exec.Command("cordon", "data", "get", "mnist", "--from", mnist, "-o", out).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if files, _ := filepath.Glob(filepath.Join(out, "*.gz")); len(files) != 4 {
+		t.Errorf("%d files: %s", len(files), said)
+	}
+}
+
 // startGet starts cordon with a proxy.
 func startGet(t *testing.T, proxy, out string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()

@@ -297,13 +297,27 @@ func TestDownloadStalls(t *testing.T) {
 }
 
 func TestDownloadNextAddress(t *testing.T) {
-	bad, _ := server(t, func(w http.ResponseWriter, r *http.Request, n int) { w.WriteHeader(http.StatusForbidden) })
-	url, _ := server(t, func(w http.ResponseWriter, r *http.Request, n int) { good(w, r) })
-	opt := options(t)
-	if err := get(t, opt, bad, url); err != nil {
-		t.Fatal(err)
+	wrong := bytes.Repeat([]byte("wrong"), len(body())/5)
+	for name, bad := range map[string]func(w http.ResponseWriter, n int){
+		"refuses":           func(w http.ResponseWriter, _ int) { w.WriteHeader(http.StatusForbidden) },
+		"sends wrong bytes": func(w http.ResponseWriter, _ int) { w.Write(wrong) },
+		"sends wrong bytes, then refuses": func(w http.ResponseWriter, n int) {
+			if n == 0 {
+				cut(w, wrong, len(wrong)/2)
+			}
+			w.WriteHeader(http.StatusForbidden)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, asked := server(t, func(w http.ResponseWriter, _ *http.Request, n int) { bad(w, n) })
+			second, _ := server(t, func(w http.ResponseWriter, r *http.Request, n int) { good(w, r) })
+			opt := options(t)
+			if err := get(t, opt, first, second); err != nil || asked.Load() == 0 {
+				t.Fatalf("%v after %d requests to the first", err, asked.Load())
+			}
+			wantSet(t, opt.Dir)
+		})
 	}
-	wantSet(t, opt.Dir)
 }
 
 // Never from https to http.
