@@ -329,29 +329,35 @@ func TestProgressAndCancel(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(pngOf(f, textured(8, 1)))
-	f.Add(pngOf(f, flat(5, color.NRGBA64{1, 2, 3, 4})))
-	f.Add(hugePNG(100_000, 100_000))
-	f.Add(hugePNG(64, 64))
-	f.Add(webpPixel())
-	f.Add(ppmOf(2, 2, "P6 2 2 255 "))
-	f.Add(ppmOf(2, 2, "P5\n# grey\n2 2\n255\n"))
-	f.Add(ppmOf(2, 2, "P6 99999999 2 255 "))
+	add := func(data []byte) {
+		f.Add(data, 5, 0, 0, 0, 0) // the whole image
+		f.Add(data, 1, 1, 0, 4, 3)
+		f.Add(data, 1000, -1, 2, 1<<31, 1<<31)
+	}
+	add(pngOf(f, textured(8, 1)))
+	add(pngOf(f, flat(5, color.NRGBA64{1, 2, 3, 4})))
+	add(hugePNG(100_000, 100_000))
+	add(hugePNG(64, 64))
+	add(webpPixel())
+	add(ppmOf(2, 2, "P6 2 2 255 "))
+	add(ppmOf(2, 2, "P5\n# grey\n2 2\n255\n"))
+	add(ppmOf(2, 2, "P6 99999999 2 255 "))
 	var b bytes.Buffer
 	jpeg.Encode(&b, textured(9, 1), nil)
-	f.Add(bytes.Clone(b.Bytes()))
+	add(bytes.Clone(b.Bytes()))
 	b.Reset()
 	bmp.Encode(&b, textured(6, 1))
-	f.Add(bytes.Clone(b.Bytes()))
+	add(bytes.Clone(b.Bytes()))
 	limits := Limits{MaxPixels: 1 << 16, MaxSide: 1 << 10}.orDefault()
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data []byte, size, x1, y1, x2, y2 int) {
+		size = 1 + size&1023
 		r := bytes.NewReader(data)
 		c, config, err := header(r, limits)
 		if err == nil {
 			if config.Width*config.Height > 1<<16 {
 				t.Fatalf("%d × %d pixels passed the limit", config.Width, config.Height)
 			}
-			err = decodeRGB(make([]byte, 5*5*3), 5, image.Rectangle{}, c, r)
+			err = decodeRGB(make([]byte, size*size*3), size, image.Rect(x1, y1, x2, y2), c, r)
 		}
 		var bad *FormatError
 		if err != nil && !errors.As(err, &bad) {

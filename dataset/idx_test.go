@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -127,6 +129,28 @@ func FuzzIDX(f *testing.F) {
 			if !bytes.Equal(idxFile(values, sizes...), data) {
 				t.Fatal("an accepted file does not write back to the same bytes")
 			}
+		}
+	})
+}
+
+// FuzzGzipIDX opens a set whose images are any bytes under a gzip name.
+func FuzzGzipIDX(f *testing.F) {
+	files := idxTree()
+	const name = "train-images-idx3-ubyte"
+	zip := zipped(files[name])
+	delete(files, name)
+	f.Add(zip)
+	f.Add(zip[:len(zip)-3])
+	f.Add(slices.Concat(zip, zip)) // two in a row are one
+	dir := tree(f, files)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name+".gz"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(t.Context(), dir, Train, Options{Limits: Limits{MaxFileBytes: 1 << 20}})
+		var bad *FormatError
+		if err != nil && !errors.As(err, &bad) {
+			t.Fatalf("%v is not a FormatError", err)
 		}
 	})
 }

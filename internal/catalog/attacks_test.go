@@ -126,3 +126,34 @@ func TestAttackErrors(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParameters sets any parameter of any attack to any text: it is refused, or
+// the attack with it has a trigger or says why not, and its spec rebuilds it.
+func FuzzParameters(f *testing.F) {
+	for k, a := range catalog.Attacks() {
+		for name, value := range attack.SpecOf(a).Params {
+			f.Add(uint(k), name, value)
+		}
+	}
+	f.Add(uint(0), "size", "1e9")
+	f.Add(uint(3), "strength", "NaN")
+	f.Fuzz(func(t *testing.T, which uint, name, value string) {
+		if name == "image" || name == "mask" {
+			t.Skip("would open files")
+		}
+		all := catalog.Attacks()
+		a, err := catalog.AttackFromSpec(attack.Spec{Name: all[which%uint(len(all))].Name(), Params: map[string]string{name: value}})
+		if err != nil {
+			return
+		}
+		spec := attack.SpecOf(a)
+		again, err := catalog.AttackFromSpec(spec)
+		if err != nil || attack.SpecOf(again).String() != spec.String() {
+			t.Fatalf("%s does not rebuild itself: %v", spec, err)
+		}
+		shape := attack.Shape{Height: 8, Width: 8, Channels: 3}
+		if trigger, err := a.Trigger(shape); err == nil {
+			trigger.Apply(make([]byte, shape.Bytes()), make([]byte, shape.Bytes()), 0)
+		}
+	})
+}
