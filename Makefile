@@ -62,6 +62,9 @@ test: test-deps engine build lint test-ops ## everything needed to trust the bui
 	@data=$$(sh scripts/test-data.sh) && echo "test: go test ./..., data in $$data" && \
 		CORDON_DATA=$$data CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 CORDON_REQUIRE_PYTHON=1 \
 		go test -timeout 15m -p 1 ./...
+	@echo "test: whole networks as on lesser processors"
+	@for isa in basic avx2 avx512; do CORDON_FORCE_ISA=$$isa CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 \
+		go test -count=1 -run 'MatchesPyTorch|BF16|Steps' ./internal/nn || exit 1; done
 
 parity: test-deps engine ## writes the fixtures anew with PyTorch and compares with them
 	@echo "parity: fixtures by /usr/bin/python3 into build/parity, then the tests against them"

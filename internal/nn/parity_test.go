@@ -112,14 +112,14 @@ type parameterGradient struct {
 
 func TestEveryGradientMatchesPyTorch(t *testing.T) {
 	var cases []struct {
-		Stem, Images string
-		Size         int
-		Parameters   []parameterGradient
+		Arch, Stem, Images string
+		Size               int
+		Parameters         []parameterGradient
 	}
 	fixture(t, "gradients", &cases)
 	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
-			m, err := filled(e, "resnet18", c.Stem)
+			m, err := filled(e, c.Arch, c.Stem)
 			if err != nil {
 				return err
 			}
@@ -130,7 +130,7 @@ func TestEveryGradientMatchesPyTorch(t *testing.T) {
 			if err := s.Err(); err != nil {
 				return err
 			}
-			if err := checkGradients(t, m, c.Stem, c.Parameters); err != nil {
+			if err := checkGradients(t, m, c.Arch+", "+c.Stem, c.Parameters); err != nil {
 				return err
 			}
 			s.Close()
@@ -142,7 +142,7 @@ func TestEveryGradientMatchesPyTorch(t *testing.T) {
 
 // checkGradients compares parameter by parameter loosely, for one tensor's
 // error depends on chance, and all samples together with slack.
-func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradient) error {
+func checkGradients(t *testing.T, m *Model, network string, want []parameterGradient) error {
 	var ours, pytorch, total float64
 	k := 0
 	for _, p := range m.Params() {
@@ -161,7 +161,7 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 		// A tensor's sum and norm, against the norm's own error.
 		tolerance := 3*w.Norm*w.Error + 1e-6*w.Norm
 		if d := math.Abs(length(g) - w.Norm); d > tolerance {
-			t.Errorf("%s stem: gradient of %s: norm %v, want %v", stem, p.Name, length(g), w.Norm)
+			t.Errorf("%s stem: gradient of %s: norm %v, want %v", network, p.Name, length(g), w.Norm)
 		}
 		var sum float64
 		for _, v := range g {
@@ -169,7 +169,7 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 		}
 		// Cauchy–Schwarz: an error of that norm moves the sum by √n at most.
 		if d := math.Abs(sum - w.Sum); d > tolerance*math.Sqrt(float64(len(g))) {
-			t.Errorf("%s stem: gradient of %s: sum %v, want %v", stem, p.Name, sum, w.Sum)
+			t.Errorf("%s stem: gradient of %s: sum %v, want %v", network, p.Name, sum, w.Sum)
 		}
 		var d float64
 		for i, b := range bits("sample/"+p.Name, len(w.Values)) {
@@ -178,7 +178,7 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 			total += w.Values[i] * w.Values[i]
 		}
 		if typical := tolerance * math.Sqrt(float64(len(w.Values))/float64(len(g))); math.Sqrt(d) > 2*max(typical, w.SampleError) {
-			t.Errorf("%s stem: gradient of %s: samples %.2g from float64, PyTorch's %.2g", stem, p.Name, math.Sqrt(d), w.SampleError)
+			t.Errorf("%s stem: gradient of %s: samples %.2g from float64, PyTorch's %.2g", network, p.Name, math.Sqrt(d), w.SampleError)
 		}
 		ours, pytorch = ours+d, pytorch+w.SampleError*w.SampleError
 	}
@@ -186,9 +186,9 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 		return fmt.Errorf("%d gradients, want %d", k, len(want))
 	}
 	ours, pytorch = math.Sqrt(ours/total), math.Sqrt(pytorch/total)
-	t.Logf("%s stem: relative error of all gradients %.2g, PyTorch's %.2g", stem, ours, pytorch)
+	t.Logf("%s stem: relative error of all gradients %.2g, PyTorch's %.2g", network, ours, pytorch)
 	if ours > allowed(pytorch) {
-		t.Errorf("%s stem: relative error of all gradients %.2g, PyTorch's is %.2g", stem, ours, pytorch)
+		t.Errorf("%s stem: relative error of all gradients %.2g, PyTorch's is %.2g", network, ours, pytorch)
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func checkGradients(t *testing.T, m *Model, stem string, want []parameterGradien
 // In bfloat16 no pass is close to float64, and ours no further than PyTorch's.
 func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 	var cases []struct {
-		Arch        string
+		Arch, Stem  string
 		Size        int
 		Logits      []float64
 		Gradients   map[string][]float64 // at bits("sample/"+name) modulo the size
@@ -206,7 +206,7 @@ func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 	fixture(t, "bf16", &cases)
 	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
-			m, err := filledIn(e, c.Arch, StemSmall, true)
+			m, err := filledIn(e, c.Arch, c.Stem, true)
 			if err != nil {
 				return err
 			}
@@ -242,9 +242,9 @@ func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 				"logits":    {distance(got, c.Logits), c.LogitsError},
 				"gradients": {distance(grads, want), c.Error},
 			} {
-				t.Logf("%s: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, what, d[0], d[1])
+				t.Logf("%s, %s stem: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, c.Stem, what, d[0], d[1])
 				if d[0] > slack*d[1] {
-					t.Errorf("%s: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, what, d[0], d[1])
+					t.Errorf("%s, %s stem: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, c.Stem, what, d[0], d[1])
 				}
 			}
 		}

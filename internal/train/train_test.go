@@ -43,8 +43,10 @@ func input(n int) Input {
 
 // template is the untrained network; tests copy it, which is faster than to
 // draw its weights again.
-func template(e *torch.Engine) (*nn.Model, error) {
-	return nn.New(e, nn.Config{Arch: "resnet18", Stem: nn.StemSmall, Classes: classes}, torch.CPU, false, 5, "test")
+func template(e *torch.Engine) (*nn.Model, error) { return templateIn(e, false) }
+
+func templateIn(e *torch.Engine, bf16 bool) (*nn.Model, error) {
+	return nn.New(e, nn.Config{Arch: "resnet18", Stem: nn.StemSmall, Classes: classes}, torch.CPU, bf16, 5, "test")
 }
 
 // simple is ordinary training: n samples in batches, one epoch.
@@ -90,13 +92,18 @@ func hash(m *nn.Model) (string, error) {
 // twoModels gives the template and a model to train.
 func twoModels(t *testing.T, f func(from, m *nn.Model) error) {
 	t.Helper()
+	twoModelsIn(t, false, f)
+}
+
+func twoModelsIn(t *testing.T, bf16 bool, f func(from, m *nn.Model) error) {
+	t.Helper()
 	torchtest.Run(t, func(e *torch.Engine) error {
-		from, err := template(e)
+		from, err := templateIn(e, bf16)
 		if err != nil {
 			return err
 		}
 		defer from.Close()
-		m, err := template(e)
+		m, err := templateIn(e, bf16)
 		if err != nil {
 			return err
 		}
@@ -106,7 +113,14 @@ func twoModels(t *testing.T, f func(from, m *nn.Model) error) {
 }
 
 func TestSeedDecidesEveryBit(t *testing.T) {
-	twoModels(t, func(from, m *nn.Model) error {
+	for _, bf16 := range []bool{false, true} {
+		seedDecides(t, bf16)
+	}
+}
+
+func seedDecides(t *testing.T, bf16 bool) {
+	t.Helper()
+	twoModelsIn(t, bf16, func(from, m *nn.Model) error {
 		job := simple(12, 4)
 		one, figures, err := outcome(m, from, job)
 		if err != nil {
@@ -117,7 +131,7 @@ func TestSeedDecidesEveryBit(t *testing.T) {
 			return err
 		}
 		if one != again || !reflect.DeepEqual(figures.Epochs, same.Epochs) {
-			t.Error("the same seed gave another result")
+			t.Errorf("bf16 %v: the same seed gave another result", bf16)
 		}
 		job.Seed++
 		other, _, err := outcome(m, from, job)
@@ -125,7 +139,7 @@ func TestSeedDecidesEveryBit(t *testing.T) {
 			return err
 		}
 		if other == one {
-			t.Error("another seed gave the same result")
+			t.Errorf("bf16 %v: another seed gave the same result", bf16)
 		}
 		return nil
 	})

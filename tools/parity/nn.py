@@ -78,13 +78,14 @@ class PreActBlock(nn.Module):
         self.conv1 = nn.Conv2d(cin, cout, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(cout)
         self.conv2 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.relu = nn.ReLU()
         if stride != 1 or cin != cout:
             self.downsample = nn.Sequential(nn.Conv2d(cin, cout, 1, stride, bias=False))
 
     def forward(self, x):
-        a = F.relu(self.bn1(x))
+        a = self.relu(self.bn1(x))
         shortcut = self.downsample(a) if hasattr(self, "downsample") else x
-        return self.conv2(F.relu(self.bn2(self.conv1(a)))) + shortcut
+        return self.conv2(self.relu(self.bn2(self.conv1(a)))) + shortcut
 
 
 class PreActResNet18(nn.Module):
@@ -98,12 +99,13 @@ class PreActResNet18(nn.Module):
             setattr(self, f"layer{i + 1}", nn.Sequential(first, PreActBlock(cout, cout, 1)))
             cin = cout
         self.bn1 = nn.BatchNorm2d(512)
+        self.relu = nn.ReLU()
         self.fc = nn.Linear(512, num_classes)
 
     def forward(self, x):
         x = self.maxpool(self.conv1(x))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(F.relu(self.bn1(x)).mean((2, 3)))
+        return self.fc(self.relu(self.bn1(x)).mean((2, 3)))
 
 
 def build(arch, stem="imagenet", classes=CLASSES):
@@ -164,19 +166,19 @@ def margin(model, x):
     return min(least)
 
 
-def gradients(stem, size):
+def gradients(arch, stem, size):
     # Rounding may push a ReLU's input across 0, which changes gradients far
     # more than rounding itself: of 40 inputs take the one that stays clearest.
     names = [f"images/{i}" for i in range(40)]
-    ref = filled("resnet18", stem, torch.float64).train()
+    ref = filled(arch, stem, torch.float64).train()
     name = max(names, key=lambda n: margin(ref, images(n, 4, size).double()))
     x, y, sampled = images(name, 4, size), labels(4), 12
     own = []  # float32 in PyTorch's two memory formats; the engine uses the second
     for fmt in [torch.contiguous_format, torch.channels_last]:
-        m = filled("resnet18", stem).to(memory_format=fmt).train()
+        m = filled(arch, stem).to(memory_format=fmt).train()
         F.cross_entropy(m(x.to(memory_format=fmt)), y).backward()
         own.append({k: p.grad.double() for k, p in m.named_parameters()})
-    ref = filled("resnet18", stem, torch.float64).train()
+    ref = filled(arch, stem, torch.float64).train()
     F.cross_entropy(ref(x.double()), y).backward()
     out = []
     for k, p in ref.named_parameters():
@@ -186,18 +188,18 @@ def gradients(stem, size):
             "values": rounded(p.grad.flatten()[at], 8), "error": max(distance(g[k], p.grad) for g in own),
             "sample_error": max(float((g[k] - p.grad).flatten()[at].norm()) for g in own),
         })
-    return {"stem": stem, "size": size, "images": name, "parameters": out}
+    return {"arch": arch, "stem": stem, "size": size, "images": name, "parameters": out}
 
 
-def bf16(arch):
+def bf16(arch, stem, size):
     """How far autocast's bfloat16 is from float64, logits and gradients."""
-    n, size, sampled = 16, 16, 12
+    n, sampled = 16, 12
     x, y = images("images", n, size), labels(n)
-    half = filled(arch, "small").to(memory_format=torch.channels_last).train()
+    half = filled(arch, stem).to(memory_format=torch.channels_last).train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = half(x.to(memory_format=torch.channels_last))
     F.cross_entropy(logits.float(), y).backward()
-    ref = filled(arch, "small", torch.float64).train()
+    ref = filled(arch, stem, torch.float64).train()
     exact = ref(x.double())
     F.cross_entropy(exact, y).backward()
     gradients, got, want = {}, [], []
@@ -207,7 +209,7 @@ def bf16(arch):
         want.append(p.grad.flatten()[at])
         gradients[k] = rounded(want[-1], 8)
     return {
-        "arch": arch, "size": size, "logits": rounded(exact), "logits_error": distance(logits, exact),
+        "arch": arch, "stem": stem, "size": size, "logits": rounded(exact), "logits_error": distance(logits, exact),
         "gradients": gradients, "error": distance(torch.cat(got), torch.cat(want)),
     }
 
@@ -306,8 +308,14 @@ def write(folder, name, content):
 def main():
     folder = sys.argv[1] if len(sys.argv) > 1 else "internal/nn/testdata"
     write(folder, "forward", [c for arch in ARCHS for c in forward(arch)])
-    write(folder, "gradients", [gradients("imagenet", 32), gradients("small", 16)])
-    write(folder, "bf16", [bf16("resnet18"), bf16("resnet50")])
+    write(folder, "gradients", [
+        gradients("resnet18", "imagenet", 32), gradients("resnet18", "small", 16),
+        gradients("preact_resnet18", "small", 16), gradients("resnet50", "small", 16),
+    ])
+    write(folder, "bf16", [
+        bf16("resnet18", "small", 16), bf16("resnet50", "small", 16), bf16("preact_resnet18", "small", 16),
+        bf16("resnet50", "imagenet", 64),
+    ])
     write(folder, "steps", [
         steps("resnet18", False, 0.01, 16), steps("resnet18", True, 0.01, 16), steps("resnet50", False, 0.001, 8),
     ])
