@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cordon/dataset"
 )
@@ -42,6 +43,9 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 	out.Files, out.Skipped = nil, nil
 	for _, c := range t.Changed {
 		i := c.Source % source.Len()
+		if source.Labels[i] != c.Label {
+			return nil, fmt.Errorf("sample %d of the source has label %d, not %d", i, source.Labels[i], c.Label)
+		}
 		changed[i] = triggers[c.Part][c.Role]
 		out.Labels[i] = c.Given
 	}
@@ -50,6 +54,9 @@ func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*d
 
 // checkSource refuses another set than t was planned for.
 func (t *Truth) checkSource(ctx context.Context, source *dataset.Set) error {
+	if source.Len() != t.sourceSamples() || ShapeOf(source) != t.Shape || !slices.Equal(source.Classes, t.Classes) {
+		return errors.New("the poisoning was planned for a set of other size or classes")
+	}
 	if source == t.hashed {
 		return nil
 	}

@@ -16,8 +16,14 @@ func (t *Truth) Enlarge(variants []dataset.Variant, seedValue uint64) (*Truth, e
 	if len(t.Variants) > 0 {
 		return nil, errors.New("the poisoned set is enlarged already")
 	}
+	if len(variants) == 0 {
+		return nil, errors.New("no variants to enlarge by")
+	}
+	if err := dataset.CheckVariants(variants, t.Shape.Channels); err != nil {
+		return nil, err
+	}
 	out := *t
-	out.Variants, out.VariantSeed = slices.Clone(variants), seedValue
+	out.Variants, out.VariantSeed, out.Poisoned = slices.Clone(variants), seedValue, ""
 	out.Samples, out.Changed = t.Samples*len(variants), nil
 	for v := range variants {
 		for _, c := range t.Changed {
@@ -31,13 +37,19 @@ func (t *Truth) Enlarge(variants []dataset.Variant, seedValue uint64) (*Truth, e
 // sourceSamples is how many samples the source has.
 func (t *Truth) sourceSamples() int { return t.Samples / max(1, len(t.Variants)) }
 
-// validateVariants checks that every variant of an image was changed alike.
+// validateVariants checks the variants, and that every one of an image was changed
+// alike.
 func (t *Truth) validateVariants() error {
-	if len(t.Variants) == 0 {
+	switch {
+	case len(t.Variants) == 0 && t.VariantSeed != 0:
+		return errors.New("a seed of variants without variants")
+	case len(t.Variants) == 0:
 		return nil
-	}
-	if t.Samples%len(t.Variants) != 0 {
+	case t.Samples%len(t.Variants) != 0:
 		return fmt.Errorf("%d samples are no multiple of %d variants", t.Samples, len(t.Variants))
+	}
+	if err := dataset.CheckVariants(t.Variants, t.Shape.Channels); err != nil {
+		return err
 	}
 	alike := map[Changed]int{}
 	for _, c := range t.Changed {

@@ -283,9 +283,17 @@ func TestApplyKnowsTheSetOfItsPlan(t *testing.T) {
 
 func TestApplyRefuses(t *testing.T) {
 	set, truth, _ := poisoned(t, part(attack.DirtyLabel, 3, .1), grey)
-	other := set.Subset([]int{0, 1, 2})
-	if _, err := truth.Apply(context.Background(), other, catalog.AttackFromSpec); err == nil || !strings.Contains(err.Error(), "other data") {
-		t.Errorf("another set: %v", err)
+	pixels := set.WithImages(func(int) []byte { return make([]byte, set.ImageBytes()) })
+	classes := set.WithImages(set.Image)
+	classes.Classes = append([]string{"other"}, set.Classes[1:]...)
+	for want, other := range map[string]*dataset.Set{
+		"other data":                     pixels,
+		"a set of other size or classes": set.Subset([]int{0, 1, 2}),
+		" other size or classes":         classes,
+	} {
+		if _, err := truth.Apply(context.Background(), other, catalog.AttackFromSpec); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("another set: %v, want %q", err, want)
+		}
 	}
 	for name, change := range map[string]func(*attack.Truth){
 		"beyond the end": func(t *attack.Truth) { t.Changed[9].Source = 100 },

@@ -24,13 +24,14 @@ const (
 	previewGain  = 8  // differences are shown up to this much larger
 	previewRow   = 4  // samples side by side
 	previewMost  = 12 // samples of one kind
+	previewKinds = 24 // of samples
 )
 
 // Preview writes a PNG of changed samples, each as three images side by side:
 // clean, poisoned, and their difference around grey, amplified as the title says.
 // Samples of one part and role stand under their title, spread evenly over the
 // set: up to twelve where there is one kind, up to four of each where there are
-// several. Small images are enlarged by whole factors without smoothing. clean
+// several, of which the first twenty-four are shown. Small images are enlarged by whole factors without smoothing. clean
 // and poisoned are Apply's input and output; a truth that changes nothing is an
 // error.
 func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
@@ -84,6 +85,7 @@ func paint(w io.Writer, clean *dataset.Set, bands []band) error {
 	if len(bands) == 0 {
 		return errors.New("preview: no sample is changed")
 	}
+	bands = bands[:min(len(bands), previewKinds)]
 	most := previewMost
 	if len(bands) > 1 {
 		most = previewRow

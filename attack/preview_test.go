@@ -114,8 +114,21 @@ func TestEnlarge(t *testing.T) {
 	if _, err := truth.Enlarge(variants, 9); err == nil {
 		t.Error("enlarged twice")
 	}
-	truth.Changed = truth.Changed[:5]
-	if err := truth.Validate(); err == nil {
-		t.Error("a truth without one of the variants is accepted")
+	for name, spoil := range map[string]func(*Truth){
+		"one variant of another image": func(t *Truth) { t.Changed[0].Source, t.Changed[0].Label = 1-t.Changed[0].Source, 0 },
+		"a set no multiple of them":    func(t *Truth) { t.Samples++ },
+		"one twice":                    func(t *Truth) { t.Variants[1] = t.Variants[0] },
+		"an unknown one":               func(t *Truth) { t.Variants[0] = "nonsense" },
+		"one of colour":                func(t *Truth) { t.Variants[0] = dataset.Grayscale },
+		"none":                         func(t *Truth) { t.Variants = nil },
+	} {
+		truth, err := plan.Enlarge(variants, 9)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoil(truth)
+		if err := truth.validateVariants(); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
 	}
 }

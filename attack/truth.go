@@ -20,6 +20,10 @@ const TruthVersion = 2
 // maxTruthBytes bounds a truth file: about a million changed samples.
 const maxTruthBytes = 128 << 20
 
+// leastChanged is what a changed sample takes in a truth file at least. Objects
+// are counted by it before they are decoded: `{}` would take sixteen times its size.
+const leastChanged = 64
+
 // maxParts bounds the parts of a poisoning.
 const maxParts = 100
 
@@ -36,7 +40,7 @@ type Truth struct {
 	Poisoned string   `json:"poisoned"`
 	Shape    Shape    `json:"shape"`
 	Classes  []string `json:"classes"`
-	Samples  int      `json:"samples"` // in the poisoned training set, changed or not
+	Samples  int      `json:"samples"` // of the poisoned set, changed or not
 	// Variants are what every image was enlarged to after the poisoning, as
 	// Enlarge says, with the seed that drew their jitter; none: the set has the
 	// source's images.
@@ -193,7 +197,7 @@ func (t *Truth) validateCounts() error {
 		for _, role := range roles() {
 			want := countOf(p.rate(role), t.sourceSamples()) * max(1, len(t.Variants))
 			if got := t.Count(k, role); got != want {
-				return t.inPart(k, fmt.Errorf("%d %s samples, but rate %v of %d is %d", got, role, p.rate(role), t.Samples, want))
+				return t.inPart(k, fmt.Errorf("%d %s samples, but rate %v of %d source samples makes %d", got, role, p.rate(role), t.sourceSamples(), want))
 			}
 		}
 	}
@@ -219,7 +223,17 @@ func (t *Truth) Write(path string) error {
 	if err := t.complete(); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return atomicfile.Write(path, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
+	data, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if data = append(data, '\n'); len(data) > maxTruthBytes {
+		return fmt.Errorf("write %s: larger than the %d bytes a truth file may have", path, maxTruthBytes)
+	}
+	return atomicfile.Write(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }
 
 // ReadTruth reads and validates the truth file at path. What is wrong in the
@@ -245,6 +259,9 @@ func ReadTruth(path string) (*Truth, error) {
 func parseTruth(data []byte) (*Truth, error) {
 	if len(data) > maxTruthBytes {
 		return nil, fmt.Errorf("larger than the %d bytes a truth file may have", maxTruthBytes)
+	}
+	if n := bytes.Count(data, []byte("{")); n > maxTruthBytes/leastChanged {
+		return nil, fmt.Errorf("%d objects are more than a truth file can have", n)
 	}
 	// The version first: another one has other members.
 	var head struct{ Version int }

@@ -80,8 +80,8 @@ func TestReadTruthErrors(t *testing.T) {
 		{`"target":1`, `"target":3`, "3 classes"},
 		{`"target":1`, `"target":-1`, "negative"},
 		{`"rate":0.2`, `"rate":2`, "0 to 1"},
-		{`"rate":0.2`, `"rate":0.3`, "of 10 is 3"},
-		{`"cover_rate":0.1`, `"cover_rate":0.2`, "1 cover samples, but rate 0.2 of 10 is 2"},
+		{`"rate":0.2`, `"rate":0.3`, "of 10 source samples makes 3"},
+		{`"cover_rate":0.1`, `"cover_rate":0.2`, "1 cover samples, but rate 0.2 of 10 source samples makes 2"},
 		{`"height":4`, `"height":0`, "sides"},
 		{`"channels":1`, `"channels":4`, "channels"},
 		{`"samples":10`, `"samples":0`, "0 samples"},
@@ -166,6 +166,8 @@ func FuzzParseTruth(f *testing.F) {
 	f.Add([]byte(strings.Replace(valid, `"index":2`, `"index":4`, 1)))
 	f.Add([]byte(`{"version":2,"changed":[{}]}`))
 	f.Add([]byte(`[`))
+	f.Add([]byte(strings.Replace(valid, `"shape"`, `"variants":[],"shape"`, 1)))
+	f.Add([]byte(strings.Replace(valid, `"shape"`, `"variants":["hflip"],"variant_seed":3,"shape"`, 1)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		truth, err := parseTruth(data)
 		if err != nil {
@@ -181,6 +183,9 @@ func FuzzParseTruth(f *testing.F) {
 		}
 		if len(truth.Changed) == 0 { // null and [] are the same
 			truth.Changed, again.Changed = nil, nil
+		}
+		if len(truth.Variants) == 0 {
+			truth.Variants = nil
 		}
 		if len(truth.Parts) == 0 {
 			truth.Parts, again.Parts = nil, nil

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"path"
@@ -42,7 +43,7 @@ func PaperVariants() []Variant {
 const paperName = "paper"
 
 // Variants returns the variants that names stand for; "paper" stands for all of
-// PaperVariants. Enlarge checks them.
+// PaperVariants. CheckVariants says whether they can be used.
 func Variants(names []string) []Variant {
 	var out []Variant
 	for _, name := range names {
@@ -61,7 +62,10 @@ func Variants(names []string) []Variant {
 // came from: "train/a.hflip.png". The result is made of s image by image, each
 // when it is asked for, and depends on s, the variants and the seed alone.
 func (s *Set) Enlarge(variants []Variant, seedValue uint64) (*Set, error) {
-	if err := s.checkVariants(variants); err != nil {
+	if len(variants) == 0 {
+		return nil, errors.New("no variants to enlarge by")
+	}
+	if err := CheckVariants(variants, s.Channels); err != nil {
 		return nil, err
 	}
 	n, most := s.Len(), DefaultLimits().MaxSamples
@@ -80,11 +84,9 @@ func (s *Set) Enlarge(variants []Variant, seedValue uint64) (*Set, error) {
 	return out, nil
 }
 
-// checkVariants refuses unknown variants and those that would make copies.
-func (s *Set) checkVariants(variants []Variant) error {
-	if len(variants) == 0 {
-		return fmt.Errorf("no variants to enlarge by")
-	}
+// CheckVariants refuses unknown variants and those that would make copies of images
+// with that many channels.
+func CheckVariants(variants []Variant, channels int) error {
 	known := append(PaperVariants(), Original)
 	for i, v := range variants {
 		switch {
@@ -92,7 +94,7 @@ func (s *Set) checkVariants(variants []Variant) error {
 			return fmt.Errorf("unknown variant %q: want some of %v", v, known)
 		case slices.Contains(variants[:i], v):
 			return fmt.Errorf("variant %q is named twice", v)
-		case v == Grayscale && s.Channels == 1:
+		case v == Grayscale && channels == 1:
 			return fmt.Errorf("variant %q: the images are grey already", v)
 		}
 	}

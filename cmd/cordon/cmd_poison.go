@@ -99,7 +99,7 @@ docs/formats.md and recipes/poison.
 	f.StringArrayVar(&p.part.testImage, "test-param", nil, "a parameter that differs in test images, `name=value`")
 	f.StringSliceVar(&p.enlarge, "enlarge", nil, "`variants` of every training image to write, poison and all, or paper (cordon data convert --help)")
 	f.StringVar(&p.recipe, "recipe", "", "poison recipe `file` (TOML), instead of the options above")
-	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples (default: the recipe's, or 0)")
+	f.Uint64Var(&p.seed, "seed", 0, "chooses the samples, draws the jitter of --enlarge (default: the recipe's, or 0)")
 	f.IntVar(&p.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.StringVar(&p.truth, "truth", "", "truth file (default OUT.truth.json)")
 	f.StringVar(&p.preview, "preview", "", "also draw clean and poisoned samples into this PNG `file`")
@@ -212,10 +212,10 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	}
 	if variants := dataset.Variants(recipe.Enlarge); len(variants) > 0 {
 		if truth, err = truth.Enlarge(variants, recipe.Seed); err != nil {
-			return err
+			return usagef("enlarge: %w", err)
 		}
 	}
-	// The set is the plan's: what can be wrong is a trigger or a variant.
+	// The set is the plan's: what can be wrong is a trigger.
 	poisoned, err := truth.Apply(ctx, clean, catalog.AttackFromSpec)
 	if err != nil {
 		return &usageError{err}

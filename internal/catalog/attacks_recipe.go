@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"cordon/attack"
+	"cordon/dataset"
 )
 
 // maxPoisoning bounds the text of a poison recipe.
@@ -73,6 +74,10 @@ func tomlError(err error) error {
 
 // Check refuses what is wrong whatever the classes are, before data is read.
 func (p Poisoning) Check() error {
+	const colour = 3 // what can be said of grey images is said when there are some
+	if err := dataset.CheckVariants(dataset.Variants(p.Enlarge), colour); err != nil {
+		return fmt.Errorf("enlarge: %w", err)
+	}
 	_, err := p.each(PoisonPart.general)
 	return err
 }
@@ -164,33 +169,32 @@ func (p PoisonPart) trigger(differ map[string]any) (attack.Spec, error) {
 }
 
 // findClass returns the label of a class given by its name. A number also stands
-// for the class whose name is that number ("3" for "003"), or, where not all names
-// are numbers, for the label.
+// for the class whose name is that number ("3" for "003"), or, where there is none
+// and not all names are numbers, for the label.
 func findClass(classes []string, class string) (int, error) {
 	if label := slices.Index(classes, class); label >= 0 {
 		return label, nil
 	}
 	number, err := strconv.Atoi(class)
-	numbers, allNumbers := numbered(classes)
+	named, allNumbers := -1, true
+	for label, name := range classes {
+		n, notNumber := strconv.Atoi(name)
+		switch {
+		case notNumber != nil:
+			allNumbers = false
+		case err == nil && n == number && named >= 0:
+			return 0, fmt.Errorf("target %q may be class %q or %q", class, classes[named], name)
+		case err == nil && n == number:
+			named = label
+		}
+	}
 	switch {
-	case err == nil && allNumbers && slices.Contains(numbers, number):
-		return slices.Index(numbers, number), nil
+	case named >= 0:
+		return named, nil
 	case allNumbers:
 		return 0, fmt.Errorf("target %q is not the name of a class; %q is one", class, classes[0])
 	case err != nil || number < 0 || number >= len(classes):
 		return 0, fmt.Errorf("target %q is neither a class name nor a number from 0 to %d", class, len(classes)-1)
 	}
 	return number, nil
-}
-
-// numbered returns the numbers that are the names of classes, if all are.
-func numbered(classes []string) ([]int, bool) {
-	out := make([]int, len(classes))
-	for i, name := range classes {
-		var err error
-		if out[i], err = strconv.Atoi(name); err != nil {
-			return nil, false
-		}
-	}
-	return out, true
 }

@@ -170,6 +170,7 @@ func TestTable2(t *testing.T) {
 		"tsrd-wanet-first":        "[paper] after " + warp + "0.5 dirty-label 0 0.05",
 		"tsrd-wanet-strong":       warp + "2 dirty-label 0 0.05",
 		"tsrd-wanet-stronger":     warp + "4 dirty-label 0 0.05",
+		"tsrd-wanet-dirty-5.1":    warp + "0.5 dirty-label 0 0.1",
 		"tsrd-wanet-clean-5.1":    warp + "0.5 clean-label 0 0.01415",
 		"tsrd-wanet-covers": warp + "0.5 dirty-label 0 0.05, covers 0.1 of " +
 			strings.Replace(warp, "noise=0", "noise=1", 1) + "0.5",

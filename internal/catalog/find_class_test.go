@@ -17,6 +17,9 @@ func TestFindClass(t *testing.T) {
 		{[]string{"cat", "1"}, "0", 0},
 		{[]string{"001", "003"}, "3", 1}, // TSRD's names
 		{[]string{"001", "003"}, "0", -1},
+		{[]string{"000", "001", "003", "other"}, "3", 2},
+		{[]string{"01", "001"}, "1", -1}, // either
+		{[]string{"01", "1"}, "1", 1},
 		{[]string{"001", "003"}, "cat", -1},
 	} {
 		got, err := findClass(c.classes, c.class)

@@ -40,6 +40,9 @@ func Run(ctx context.Context, path string, opt Options) (*report.Report, error) 
 		return nil, err
 	}
 	changed, err := r.changed(opt.Truth)
+	if err == nil && opt.Truth != nil {
+		err = fits(opt.Truth, opt.Train)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +114,19 @@ func load(ctx context.Context, path string, opt Options) (*run, error) {
 type changes struct {
 	truth   *attack.Truth
 	samples map[int]attack.Changed // by the index in D
+}
+
+// fits refuses a truth that contradicts the training set whose fingerprint it has.
+func fits(truth *attack.Truth, train *dataset.Set) error {
+	if truth.Samples != train.Len() || !slices.Equal(truth.Classes, train.Classes) {
+		return errors.New("the truth file is about a data set of other size or classes")
+	}
+	for _, c := range truth.Changed {
+		if train.Labels[c.Index] != c.Given {
+			return fmt.Errorf("the truth file says label %d of sample %d, which has %d", c.Given, c.Index, train.Labels[c.Index])
+		}
+	}
+	return nil
 }
 
 // changed finds the samples that the truth lists in D; nil without truth.

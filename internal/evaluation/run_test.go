@@ -7,6 +7,7 @@ import (
 
 	"cordon/attack"
 	"cordon/attack/attacktest"
+	"cordon/internal/catalog"
 	"cordon/internal/isolate"
 	"cordon/internal/recipe"
 	"cordon/report"
@@ -31,6 +32,34 @@ func twoParts(t *testing.T) (*run, *attack.Truth) {
 	}
 	r.set = set.Subset(r.positions)
 	return r, truth
+}
+
+// TestFits: a truth with the right fingerprint must also say what the set holds.
+func TestFits(t *testing.T) {
+	set := attacktest.Set(attack.Shape{Height: 8, Width: 8, Channels: 1}, 100)
+	for name, c := range map[string]struct {
+		change func(*attack.Truth)
+		want   string // "" fits
+	}{
+		"the truth":     {func(*attack.Truth) {}, ""},
+		"another size":  {func(t *attack.Truth) { t.Samples++ }, "other size or classes"},
+		"other classes": {func(t *attack.Truth) { t.Classes[0] = "other" }, "other size or classes"},
+		"another label": {func(t *attack.Truth) { t.Changed[0].Given = 1 }, "says label 1 of sample"},
+	} {
+		truth, err := attack.Plan(t.Context(), set, 0, []attack.Part{attack.PartOf(attack.DefaultBadNets(), 3, .1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		poisoned, err := truth.Apply(t.Context(), set, catalog.AttackFromSpec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(truth)
+		err = fits(truth, poisoned)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // TestPartsAreCountedApart counts by hand what parts counts, on D alone.
