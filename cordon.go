@@ -212,6 +212,7 @@ type cleansing struct {
 	dir       *rundir.Dir
 	manifest  rundir.Manifest
 	device    torch.Device
+	auto      bool // the precision was for us to choose
 	started   time.Time
 }
 
@@ -226,10 +227,11 @@ func (o Options) open() (*cleansing, error) {
 		engine.Close()
 		return nil, err
 	}
-	if o.Recipe.Model.Precision == "auto" {
+	auto := o.Recipe.Model.Precision == "auto"
+	if auto {
 		o.Recipe.Model.Precision = AutoPrecision(device.String(), engine.Info().Vectors)
 	}
-	c := &cleansing{Options: o, engine: engine, device: device, started: time.Now()}
+	c := &cleansing{Options: o, engine: engine, device: device, auto: auto, started: time.Now()}
 	c.set, c.positions = train.Sample(o.Train, o.Recipe)
 	return c, nil
 }

@@ -105,7 +105,7 @@ func (c *cleansing) report(out *defense.Outcome) *report.Report {
 	r := &report.Report{
 		Tool: Version, Started: c.started, Finished: time.Now(),
 		Machine: report.Machine{
-			CPU: cpu, Threads: c.engine.Info().Threads, Device: c.device.String(), Precision: c.Recipe.Model.Precision,
+			CPU: cpu, Threads: c.engine.Info().Threads, Device: c.device.String(), Precision: c.Recipe.Model.Precision, Auto: c.auto,
 			Engine: c.engine.Info().Build, Libtorch: c.engine.Info().Torch, PeakResident: machine.PeakResident(),
 		},
 		Data: report.Data{

@@ -52,8 +52,10 @@ type Machine struct {
 	Threads   int    `json:"threads"`
 	Device    string `json:"device"`    // cpu or cuda
 	Precision string `json:"precision"` // fp32 or bf16
-	Engine    string `json:"engine"`    // version of the engine library
-	Libtorch  string `json:"libtorch"`  // version of libtorch
+	// Auto says that "auto" chose the precision, for this device.
+	Auto     bool   `json:"precision_auto"`
+	Engine   string `json:"engine"`   // version of the engine library
+	Libtorch string `json:"libtorch"` // version of libtorch
 	// PeakResident is the largest resident memory in bytes, 0 if not known.
 	PeakResident int64 `json:"peak_resident"`
 }

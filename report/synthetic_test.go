@@ -20,7 +20,7 @@ func synthetic() (*Report, Evidence) {
 	start := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 	r := &Report{
 		Version: Schema, Tool: "0.1.0", Started: start, Finished: start.Add(593 * time.Second),
-		Machine: Machine{CPU: "Example CPU 3000", Threads: 2, Device: "cpu", Precision: "fp32",
+		Machine: Machine{CPU: "Example CPU 3000", Threads: 2, Device: "cpu", Precision: "fp32", Auto: true,
 			Engine: "0.1.0", Libtorch: "1.13.1", PeakResident: 1 << 30},
 		Data: Data{Name: "mnist-badnets", Format: "idx", Height: 28, Width: 28, Channels: 1,
 			Classes: v.Set.Classes, ClassCounts: countLabels(v, nil), Samples: syntheticSamples,
