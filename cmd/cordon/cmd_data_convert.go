@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -20,6 +21,7 @@ type converting struct {
 	data, out, format string
 	size              int
 	crop, skipBad     bool
+	dropCopies        bool
 	store             string
 	enlarge           []string
 	seed              uint64
@@ -45,6 +47,10 @@ Formats:
 Without --format it is that of DATA; TSRD becomes csv. What a format cannot hold
 is refused.
 
+--drop-copies leaves out what cordon data inspect calls exact copies, judged by the
+pixels that are written: of equal images the first stays, whatever their labels,
+and of those in both splits the training image.
+
 --enlarge makes the training split larger: each of the named variants of every
 image, first all images in the first variant, then all in the second. Variants:
   original, centercrop, colorjitter, grayscale, hflip, vflip
@@ -65,6 +71,7 @@ large.
 	f.StringVar(&c.format, "format", "", "format of OUT")
 	f.IntVar(&c.size, "size", 0, "resize images to `N` × N pixels; images in files of their own need it")
 	f.BoolVar(&c.crop, "crop", false, "cut images to the boxes that TSRD or a manifest gives")
+	f.BoolVar(&c.dropCopies, "drop-copies", false, "leave out images that equal an earlier one, and test images that are training images")
 	f.StringSliceVar(&c.enlarge, "enlarge", nil, "`variants` to write of every training image, or paper")
 	f.Uint64Var(&c.seed, "seed", 0, "draws the colour jitter of --enlarge")
 	addSkipBad(cmd, &c.skipBad)
@@ -86,6 +93,9 @@ func (c *converting) run(ctx context.Context, term *console) error {
 	defer train.Close()
 	defer test.Close()
 	note(c.events, "%s", describe(train, test))
+	if train, test, err = c.distinct(ctx, train, test); err != nil {
+		return err
+	}
 	if train, err = c.enlarged(train); err != nil {
 		return err
 	}
@@ -115,6 +125,32 @@ func (c *converting) check() error {
 		return err
 	}
 	return outside(c.data, c.store)
+}
+
+// distinct returns the sets without copies, if asked to: what is in both is left
+// out of the test split, which then measures what was learned.
+func (c *converting) distinct(ctx context.Context, train, test *dataset.Set) (newTrain, newTest *dataset.Set, err error) {
+	if !c.dropCopies {
+		return train, test, nil
+	}
+	if newTrain, err = train.WithoutCopies(ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	if empty := slices.Index(newTrain.Counts(), 0); empty >= 0 {
+		return nil, nil, fmt.Errorf("without copies class %q has no training images", train.Classes[empty])
+	}
+	if test == nil {
+		note(c.events, "left out as copies: %d training images", train.Len()-newTrain.Len())
+		return newTrain, nil, nil
+	}
+	if newTest, err = test.WithoutCopies(ctx, train); err != nil {
+		return nil, nil, err
+	}
+	note(c.events, "left out as copies: %d training and %d test images", train.Len()-newTrain.Len(), test.Len()-newTest.Len())
+	if newTest.Len() == 0 {
+		return nil, nil, errors.New("every test image is a training image")
+	}
+	return newTrain, newTest, nil
 }
 
 // enlarged returns the training set with the variants asked for.

@@ -226,6 +226,9 @@ func (p *inspection) copies() {
 	if p.Across.Test > 0 {
 		p.add("", "Test images that were trained on make the measured accuracy too high.")
 	}
+	if p.Train.Copies+p.Across.Test > 0 {
+		p.add("", "cordon data convert DATA -o OUT --drop-copies leaves exact copies out.")
+	}
 	if different(p.Copies) > 0 {
 		p.add("", "Equal images with different labels cannot all be right: look at these first.")
 	}
