@@ -47,7 +47,7 @@ func (b *BadNets) Params(fs *flag.FlagSet) {
 	fs.IntVar(&b.Size, "size", b.Size, "side of the patch in pixels")
 	fs.StringVar(&b.Position, "position", b.Position, "top-left, top-right, bottom-left, bottom-right, all-corners or X,Y")
 	fs.StringVar(&b.Pattern, "pattern", b.Pattern, "square (white), checkerboard or four-pixels")
-	fs.Float64Var(&b.Opacity, "opacity", b.Opacity, "above 0 and at most 1")
+	fs.Float64Var(&b.Opacity, "opacity", b.Opacity, "weight of the patch, above 0 and at most 1")
 }
 
 // Validate refuses an empty patch, an opacity outside (0, 1], and unknown

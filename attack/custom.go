@@ -30,7 +30,7 @@ func (c *Custom) Mode() LabelMode { return DirtyLabel }
 func (c *Custom) Params(fs *flag.FlagSet) {
 	fs.Var(&c.Image, "image", "PNG file of the size of the images")
 	fs.Var(&c.Mask, "mask", "grey PNG file: white changes all, black nothing")
-	fs.Float64Var(&c.Opacity, "opacity", c.Opacity, "above 0 and at most 1")
+	fs.Float64Var(&c.Opacity, "opacity", c.Opacity, "weight of the picture, above 0 and at most 1")
 }
 
 // Validate refuses an opacity outside (0, 1].

@@ -33,6 +33,16 @@ func SpecOf(a Attack) Spec {
 	return Spec{Name: a.Name(), Params: params}
 }
 
+// Param is a parameter of an attack, for people.
+type Param struct{ Name, Value, Meaning string }
+
+// Params lists the parameters of a by name, with their present values.
+func Params(a Attack) []Param {
+	var params []Param
+	flagsOf(a).VisitAll(func(f *flag.Flag) { params = append(params, Param{f.Name, f.Value.String(), f.Usage}) })
+	return params
+}
+
 // Configure sets the named parameters of a and validates it. Unknown names,
 // values that do not parse and values out of range are errors, after which a
 // should not be used.

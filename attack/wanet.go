@@ -46,7 +46,7 @@ func (w *WaNet) Params(fs *flag.FlagSet) {
 	fs.IntVar(&w.Grid, "grid", w.Grid, "points per side of the control grid, 2 to 64")
 	fs.Float64Var(&w.Strength, "strength", w.Strength, "twice the mean shift in pixels, above 0 and at most 100")
 	fs.Float64Var(&w.Rescale, "rescale", w.Rescale, "of the whole field, above 0 and at most 2")
-	fs.Float64Var(&w.Noise, "noise", w.Noise, "extra shift of each pixel, other in each image, 0 to 100; covers have 1")
+	fs.Float64Var(&w.Noise, "noise", w.Noise, "extra shift of each pixel, other in each image, 0 to 100; the original has 1 in covers")
 	fs.Uint64Var(&w.Seed, "seed", w.Seed, "draws the field")
 }
 

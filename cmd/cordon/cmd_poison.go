@@ -65,7 +65,7 @@ Label modes:
   all-to-all   samples of every class get the next class's label
   label-noise  samples of every class get any other label (--attack none)
 
-Attacks, each with its usual label mode:
+Attacks, each with its usual label mode and the parameters for --param:
 ` + attackList() + `
 Several targets or triggers at once are the parts of a recipe (TOML); see
 docs/formats.md and recipes/poison.
@@ -113,17 +113,14 @@ docs/formats.md and recipes/poison.
 func attackList() string {
 	var b strings.Builder
 	for _, a := range catalog.Attacks() {
-		spec := attack.SpecOf(a)
-		var params []string
-		for name, value := range spec.Params {
-			params = append(params, name+"="+value)
-		}
-		slices.Sort(params)
 		fmt.Fprintf(&b, "  %-8s %s", a.Name(), a.Summary())
 		if a.Mode() != "" {
-			fmt.Fprintf(&b, "\n           %s; --param %s", a.Mode(), strings.Join(params, ", "))
+			fmt.Fprintf(&b, "; %s", a.Mode())
 		}
 		b.WriteByte('\n')
+		for _, p := range attack.Params(a) {
+			fmt.Fprintf(&b, "             %-22s %s\n", p.Name+"="+p.Value, p.Meaning)
+		}
 	}
 	return b.String()
 }
