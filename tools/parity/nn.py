@@ -125,6 +125,16 @@ def filled(arch, stem="imagenet", dtype=torch.float32):
     return m.to(dtype)
 
 
+def lifted(m):
+    """Moves every ReLU's input away from 0, by the shifts of batch norm: in a deep
+    network rounding pushes one of a million across whatever the images are."""
+    with torch.no_grad():
+        for k, p in m.named_parameters():
+            if k.endswith("bias") and not k.startswith("fc"):
+                p += 4
+    return m
+
+
 def distance(a, b):
     """Relative distance of a from the reference b."""
     return float((a.double() - b).norm() / b.norm())
@@ -166,19 +176,20 @@ def margin(model, x):
     return min(least)
 
 
-def gradients(arch, stem, size):
+def gradients(arch, stem, size, lift=False):
+    make = (lambda *a: lifted(filled(*a))) if lift else filled
     # Rounding may push a ReLU's input across 0, which changes gradients far
     # more than rounding itself: of 40 inputs take the one that stays clearest.
     names = [f"images/{i}" for i in range(40)]
-    ref = filled(arch, stem, torch.float64).train()
+    ref = make(arch, stem, torch.float64).train()
     name = max(names, key=lambda n: margin(ref, images(n, 4, size).double()))
     x, y, sampled = images(name, 4, size), labels(4), 12
     own = []  # float32 in PyTorch's two memory formats; the engine uses the second
     for fmt in [torch.contiguous_format, torch.channels_last]:
-        m = filled(arch, stem).to(memory_format=fmt).train()
+        m = make(arch, stem).to(memory_format=fmt).train()
         F.cross_entropy(m(x.to(memory_format=fmt)), y).backward()
         own.append({k: p.grad.double() for k, p in m.named_parameters()})
-    ref = filled(arch, stem, torch.float64).train()
+    ref = make(arch, stem, torch.float64).train()
     F.cross_entropy(ref(x.double()), y).backward()
     out = []
     for k, p in ref.named_parameters():
@@ -188,7 +199,7 @@ def gradients(arch, stem, size):
             "values": rounded(p.grad.flatten()[at], 8), "error": max(distance(g[k], p.grad) for g in own),
             "sample_error": max(float((g[k] - p.grad).flatten()[at].norm()) for g in own),
         })
-    return {"arch": arch, "stem": stem, "size": size, "images": name, "parameters": out}
+    return {"arch": arch, "stem": stem, "size": size, "lifted": lift, "images": name, "parameters": out}
 
 
 def bf16(arch, stem, size):
@@ -310,7 +321,7 @@ def main():
     write(folder, "forward", [c for arch in ARCHS for c in forward(arch)])
     write(folder, "gradients", [
         gradients("resnet18", "imagenet", 32), gradients("resnet18", "small", 16),
-        gradients("preact_resnet18", "small", 16), gradients("resnet50", "small", 16),
+        gradients("preact_resnet18", "small", 16, lift=True), gradients("resnet50", "small", 16, lift=True),
     ])
     write(folder, "bf16", [
         bf16("resnet18", "small", 16), bf16("resnet50", "small", 16), bf16("preact_resnet18", "small", 16),
