@@ -220,6 +220,11 @@ func (p *poisoning) run(ctx context.Context, term *console, recipe catalog.Poiso
 	if empty := slices.Index(poisoned.Counts(), 0); empty >= 0 {
 		return usagef("this poison leaves class %q without training images", clean.Classes[empty])
 	}
+	for _, part := range parts {
+		if part.CoverRate > 0 && part.Cover.String() == part.Train.String() {
+			note(p.events, "%s: covers carry the very trigger of the poisoned samples; --cover-param or cover = { … } makes them differ", part)
+		}
+	}
 	if err := p.write(ctx, truth, clean, poisoned, test); err != nil {
 		return err
 	}
