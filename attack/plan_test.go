@@ -286,13 +286,21 @@ func TestApplyRefuses(t *testing.T) {
 	pixels := set.WithImages(func(int) []byte { return make([]byte, set.ImageBytes()) })
 	classes := set.WithImages(set.Image)
 	classes.Classes = append([]string{"other"}, set.Classes[1:]...)
-	for want, other := range map[string]*dataset.Set{
-		"other data":                     pixels,
-		"a set of other size or classes": set.Subset([]int{0, 1, 2}),
-		" other size or classes":         classes,
+	labels := set.WithImages(set.Image)
+	for i := range labels.Labels {
+		labels.Labels[i] = 4
+	}
+	for _, c := range []struct {
+		other *dataset.Set
+		want  string
+	}{
+		{pixels, "other data"},
+		{labels, "other data"},
+		{set.Subset([]int{0, 1, 2}), "other size or classes"},
+		{classes, "other size or classes"},
 	} {
-		if _, err := truth.Apply(context.Background(), other, catalog.AttackFromSpec); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("another set: %v, want %q", err, want)
+		if _, err := truth.Apply(context.Background(), c.other, catalog.AttackFromSpec); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("another set: %v, want %q", err, c.want)
 		}
 	}
 	for name, change := range map[string]func(*attack.Truth){

@@ -31,9 +31,9 @@ const (
 // clean, poisoned, and their difference around grey, amplified as the title says.
 // Samples of one part and role stand under their title, spread evenly over the
 // set: up to twelve where there is one kind, up to four of each where there are
-// several, of which the first twenty-four are shown. Small images are enlarged by whole factors without smoothing. clean
-// and poisoned are Apply's input and output; a truth that changes nothing is an
-// error.
+// several, of which the first twenty-four are shown. Small images are enlarged by
+// whole factors without smoothing. clean and poisoned are Apply's input and output; a
+// truth that changes nothing is an error.
 func Preview(w io.Writer, clean, poisoned *dataset.Set, t *Truth) error {
 	if ShapeOf(clean) != t.Shape || ShapeOf(poisoned) != t.Shape || clean.Len() != t.sourceSamples() || poisoned.Len() != t.Samples {
 		return errors.New("preview: the clean or the poisoned set is not the one of the truth")
@@ -85,7 +85,10 @@ func paint(w io.Writer, clean *dataset.Set, bands []band) error {
 	if len(bands) == 0 {
 		return errors.New("preview: no sample is changed")
 	}
-	bands = bands[:min(len(bands), previewKinds)]
+	if more := len(bands) - previewKinds; more > 0 {
+		bands = bands[:previewKinds]
+		bands[previewKinds-1].title += fmt.Sprintf(" (%d more kinds are not shown)", more)
+	}
 	most := previewMost
 	if len(bands) > 1 {
 		most = previewRow

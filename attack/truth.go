@@ -20,9 +20,8 @@ const TruthVersion = 2
 // maxTruthBytes bounds a truth file: about a million changed samples.
 const maxTruthBytes = 128 << 20
 
-// leastChanged is what a changed sample takes in a truth file at least. Objects
-// are counted by it before they are decoded: `{}` would take sixteen times its size.
-const leastChanged = 64
+// maxChanged bounds the changed samples: each takes more than 64 bytes.
+const maxChanged = maxTruthBytes / 64
 
 // maxParts bounds the parts of a poisoning.
 const maxParts = 100
@@ -260,27 +259,70 @@ func parseTruth(data []byte) (*Truth, error) {
 	if len(data) > maxTruthBytes {
 		return nil, fmt.Errorf("larger than the %d bytes a truth file may have", maxTruthBytes)
 	}
-	if n := bytes.Count(data, []byte("{")); n > maxTruthBytes/leastChanged {
-		return nil, fmt.Errorf("%d objects are more than a truth file can have", n)
-	}
 	// The version first: another one has other members.
 	var head struct{ Version int }
 	if json.Unmarshal(data, &head) == nil && head.Version != TruthVersion {
 		return nil, fmt.Errorf("truth version %d: this program knows version %d; poison the data again", head.Version, TruthVersion)
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
 	t := &Truth{}
-	if err := d.Decode(t); err != nil {
+	lists := struct {
+		*Truth
+		// These hide t's.
+		Parts    json.RawMessage `json:"parts"`
+		Classes  json.RawMessage `json:"classes"`
+		Variants json.RawMessage `json:"variants"`
+		Changed  json.RawMessage `json:"changed"`
+	}{Truth: t}
+	d := strict(data)
+	if err := d.Decode(&lists); err != nil {
 		return nil, fmt.Errorf("not a truth file: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("more data after the truth")
 	}
-	if err := t.complete(); err != nil {
+	err := cmp.Or(
+		decodeList(lists.Parts, "parts", maxParts, &t.Parts),
+		decodeList(lists.Classes, "classes", dataset.DefaultLimits().MaxClasses, &t.Classes),
+		decodeList(lists.Variants, "variants", len(dataset.PaperVariants())+1, &t.Variants),
+		decodeList(lists.Changed, "changed", maxChanged, &t.Changed),
+	)
+	if err == nil {
+		err = t.complete()
+	}
+	if err != nil {
 		return nil, err
 	}
 	return t, nil
+}
+
+// strict decodes JSON and refuses unknown members.
+func strict(data []byte) *json.Decoder {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	return d
+}
+
+// decodeList decodes a list one by one: all at once, `0,0,0` in place of samples
+// would take fifty times its size before it was refused. A missing list is empty.
+func decodeList[T any](data json.RawMessage, name string, most int, into *[]T) error {
+	if len(data) == 0 || string(data) == "null" {
+		return nil
+	}
+	d := strict(data)
+	if start, _ := d.Token(); start != json.Delim('[') {
+		return fmt.Errorf("%s: not a list", name)
+	}
+	for d.More() {
+		if len(*into) == most {
+			return fmt.Errorf("%s: over %d", name, most)
+		}
+		var one T
+		if err := d.Decode(&one); err != nil {
+			return fmt.Errorf("not a truth file: %s %d: %w", name, len(*into), err)
+		}
+		*into = append(*into, one)
+	}
+	return nil
 }
 
 // complete refuses a truth that is invalid or lacks a fingerprint.

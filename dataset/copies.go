@@ -13,19 +13,28 @@ import (
 func (s *Set) WithoutCopies(ctx context.Context, other *Set) (*Set, error) {
 	seen := map[[sha256.Size]byte]bool{}
 	if other != nil {
-		for i := range other.Len() {
-			seen[sha256.Sum256(other.Image(i))] = true
+		if _, err := other.unseen(ctx, seen); err != nil {
+			return nil, err
 		}
 	}
-	var keep []int
+	keep, err := s.unseen(ctx, seen)
+	if err != nil {
+		return nil, err
+	}
+	return s.Subset(keep), nil
+}
+
+// unseen returns the images whose sum is not in seen, and adds it.
+func (s *Set) unseen(ctx context.Context, seen map[[sha256.Size]byte]bool) ([]int, error) {
+	var out []int
 	for i := range s.Len() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		if sum := sha256.Sum256(s.Image(i)); !seen[sum] {
 			seen[sum] = true
-			keep = append(keep, i)
+			out = append(out, i)
 		}
 	}
-	return s.Subset(keep), nil
+	return out, nil
 }

@@ -41,4 +41,7 @@ func TestWithoutCopies(t *testing.T) {
 	if _, err := s.WithoutCopies(cancelled, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+	if _, err := of().WithoutCopies(cancelled, s); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled in the other set: %v", err)
+	}
 }

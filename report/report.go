@@ -53,7 +53,7 @@ type Machine struct {
 	Device    string `json:"device"`    // cpu or cuda
 	Precision string `json:"precision"` // fp32 or bf16
 	// Auto says that "auto" chose the precision, for this device.
-	Auto     bool   `json:"precision_auto"`
+	Auto     bool   `json:"precision_auto,omitempty"`
 	Engine   string `json:"engine"`   // version of the engine library
 	Libtorch string `json:"libtorch"` // version of libtorch
 	// PeakResident is the largest resident memory in bytes, 0 if not known.

@@ -143,7 +143,7 @@ func (c *converting) distinct(ctx context.Context, train, test *dataset.Set) (ne
 		note(c.events, "left out as copies: %d training images", train.Len()-newTrain.Len())
 		return newTrain, nil, nil
 	}
-	if newTest, err = test.WithoutCopies(ctx, train); err != nil {
+	if newTest, err = test.WithoutCopies(ctx, newTrain); err != nil {
 		return nil, nil, err
 	}
 	note(c.events, "left out as copies: %d training and %d test images", train.Len()-newTrain.Len(), test.Len()-newTest.Len())

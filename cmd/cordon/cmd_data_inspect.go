@@ -227,7 +227,7 @@ func (p *inspection) copies() {
 		p.add("", "Test images that were trained on make the measured accuracy too high.")
 	}
 	if p.Train.Copies+p.Across.Test > 0 {
-		p.add("", "cordon data convert DATA -o OUT --drop-copies leaves exact copies out.")
+		p.add("", "cordon data convert DATA -o OUT --size N --drop-copies leaves exact copies out.")
 	}
 	if different(p.Copies) > 0 {
 		p.add("", "Equal images with different labels cannot all be right: look at these first.")

@@ -3,6 +3,7 @@ package nn
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,6 +120,9 @@ func TestEveryGradientMatchesPyTorch(t *testing.T) {
 		Parameters         []parameterGradient
 	}
 	fixture(t, "gradients", &cases)
+	if len(cases) != 4 {
+		t.Fatalf("%d cases, want 4", len(cases))
+	}
 	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
 			m, err := filled(e, c.Arch, c.Stem)
@@ -147,8 +151,9 @@ func TestEveryGradientMatchesPyTorch(t *testing.T) {
 	})
 }
 
-// lift moves every ReLU's input away from 0, by the shifts of batch norm: rounding
-// pushes none across, which would change gradients far more than rounding itself.
+// lift moves every ReLU's input away from 0, by the shifts of batch norm, every second
+// channel up and the others down: rounding pushes none across, which would change
+// gradients far more than rounding itself.
 func lift(m *Model) error {
 	for _, p := range m.Params() {
 		if !strings.HasSuffix(p.Name, "bias") || strings.HasPrefix(p.Name, "fc") {
@@ -156,7 +161,7 @@ func lift(m *Model) error {
 		}
 		values := filling(p.Name, p.Shape)
 		for i := range values {
-			values[i] += 4
+			values[i] += 4 * float32(1-2*(i%2))
 		}
 		if err := m.Write(p, values); err != nil {
 			return err
@@ -165,10 +170,11 @@ func lift(m *Model) error {
 	return nil
 }
 
-// checkGradients compares parameter by parameter loosely, for one tensor's
-// error depends on chance, and all samples together with slack.
+// checkGradients compares parameter by parameter loosely, for one tensor's error
+// depends on chance, and with slack the median of the tensors' relative errors: in a
+// sum the last layer's, which are the largest, or the least certain would decide.
 func checkGradients(t *testing.T, m *Model, network string, want []parameterGradient) error {
-	var ours, pytorch, total float64
+	var ours, pytorch []float64 // relative errors of each tensor's samples
 	k := 0
 	for _, p := range m.Params() {
 		if p.Buffer {
@@ -184,6 +190,9 @@ func checkGradients(t *testing.T, m *Model, network string, want []parameterGrad
 			return err
 		}
 		if w.Error > .1 { // nothing but rounding: a shift that the next batch norm takes away
+			if most := 100 * w.Norm * w.Error; !(length(g) <= most) { // NaN too
+				t.Errorf("%s stem: gradient of %s: norm %v, want next to nothing, %v at most", network, p.Name, length(g), most)
+			}
 			continue
 		}
 		// A tensor's sum and norm, against the norm's own error.
@@ -203,20 +212,22 @@ func checkGradients(t *testing.T, m *Model, network string, want []parameterGrad
 		for i, b := range bits("sample/"+p.Name, len(w.Values)) {
 			at := float64(g[int(b)%len(g)]) - w.Values[i]
 			d += at * at
-			total += w.Values[i] * w.Values[i]
 		}
-		if typical := tolerance * math.Sqrt(float64(len(w.Values))/float64(len(g))); math.Sqrt(d) > 2*max(typical, w.SampleError) {
+		sampled := math.Sqrt(float64(len(w.Values)) / float64(len(g)))
+		if math.Sqrt(d) > 2*max(tolerance*sampled, w.SampleError) {
 			t.Errorf("%s stem: gradient of %s: samples %.2g from float64, PyTorch's %.2g", network, p.Name, math.Sqrt(d), w.SampleError)
 		}
-		ours, pytorch = ours+d, pytorch+w.SampleError*w.SampleError
+		ours, pytorch = append(ours, math.Sqrt(d)/(w.Norm*sampled)), append(pytorch, w.SampleError/(w.Norm*sampled))
 	}
 	if k != len(want) {
 		return fmt.Errorf("%d gradients, want %d", k, len(want))
 	}
-	ours, pytorch = math.Sqrt(ours/total), math.Sqrt(pytorch/total)
-	t.Logf("%s stem: relative error of all gradients %.2g, PyTorch's %.2g", network, ours, pytorch)
-	if ours > allowed(pytorch) {
-		t.Errorf("%s stem: relative error of all gradients %.2g, PyTorch's is %.2g", network, ours, pytorch)
+	slices.Sort(ours)
+	slices.Sort(pytorch)
+	one, other := ours[len(ours)/2], pytorch[len(ours)/2]
+	t.Logf("%s stem: relative error of a gradient %.2g, PyTorch's %.2g", network, one, other)
+	if !(one <= slack*other) {
+		t.Errorf("%s stem: relative error of a gradient %.2g, PyTorch's is %.2g", network, one, other)
 	}
 	return nil
 }
@@ -232,6 +243,9 @@ func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 		Error       float64              // of all gradients together
 	}
 	fixture(t, "bf16", &cases)
+	if len(cases) != 4 {
+		t.Fatalf("%d cases, want 4", len(cases))
+	}
 	torchtest.Run(t, func(e *torch.Engine) error {
 		for _, c := range cases {
 			m, err := filledIn(e, c.Arch, c.Stem, true)
@@ -275,6 +289,8 @@ func TestBF16IsAsCloseAsPyTorch(t *testing.T) {
 					t.Errorf("%s, %s stem: %s in bfloat16 %.3g from float64, PyTorch's %.3g", c.Arch, c.Stem, what, d[0], d[1])
 				}
 			}
+			s.Close()
+			m.Close()
 		}
 		return nil
 	})
