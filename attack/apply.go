@@ -15,11 +15,10 @@ type Build func(Spec) (Attack, error)
 // Apply returns the poisoned copy of source, the set that t was planned for:
 // the changed samples with their trigger and label, all others byte for byte as
 // they were, in source's order, and all of it enlarged if t says so. The copy holds
-// no pixels: triggers are drawn
-// into source's images whenever they are asked for, so it needs no memory, and
-// source must stay open. It has no Files: it is not on disk, and written under
-// the old names a relabelled image would stand out. Apply returns ctx's error
-// when cancelled.
+// no pixels: triggers are drawn into source's images whenever they are asked for, so
+// it needs no memory, and source must stay open. It has no Files: it is not on disk,
+// and written under the old names a relabelled image would stand out. Apply returns
+// ctx's error when cancelled.
 func (t *Truth) Apply(ctx context.Context, source *dataset.Set, build Build) (*dataset.Set, error) {
 	if err := t.Validate(); err != nil {
 		return nil, err
