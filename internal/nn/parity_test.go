@@ -171,10 +171,11 @@ func lift(m *Model) error {
 }
 
 // checkGradients compares parameter by parameter loosely, for one tensor's error
-// depends on chance, and with slack the median of the tensors' relative errors: in a
-// sum the last layer's, which are the largest, or the least certain would decide.
+// depends on chance, and with slack all samples together, in which the last layer's
+// weigh most, and the median of the tensors' relative errors, in which none does.
 func checkGradients(t *testing.T, m *Model, network string, want []parameterGradient) error {
 	var ours, pytorch []float64 // relative errors of each tensor's samples
+	var off, allowance, total float64
 	k := 0
 	for _, p := range m.Params() {
 		if p.Buffer {
@@ -212,15 +213,22 @@ func checkGradients(t *testing.T, m *Model, network string, want []parameterGrad
 		for i, b := range bits("sample/"+p.Name, len(w.Values)) {
 			at := float64(g[int(b)%len(g)]) - w.Values[i]
 			d += at * at
+			total += w.Values[i] * w.Values[i]
 		}
 		sampled := math.Sqrt(float64(len(w.Values)) / float64(len(g)))
 		if math.Sqrt(d) > 2*max(tolerance*sampled, w.SampleError) {
 			t.Errorf("%s stem: gradient of %s: samples %.2g from float64, PyTorch's %.2g", network, p.Name, math.Sqrt(d), w.SampleError)
 		}
+		off, allowance = off+d, allowance+w.SampleError*w.SampleError
 		ours, pytorch = append(ours, math.Sqrt(d)/(w.Norm*sampled)), append(pytorch, w.SampleError/(w.Norm*sampled))
 	}
 	if k != len(want) {
 		return fmt.Errorf("%d gradients, want %d", k, len(want))
+	}
+	off, allowance = math.Sqrt(off/total), math.Sqrt(allowance/total)
+	t.Logf("%s stem: relative error of all gradients %.2g, PyTorch's %.2g", network, off, allowance)
+	if !(off <= allowed(allowance)) {
+		t.Errorf("%s stem: relative error of all gradients %.2g, PyTorch's is %.2g", network, off, allowance)
 	}
 	slices.Sort(ours)
 	slices.Sort(pytorch)
