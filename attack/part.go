@@ -21,6 +21,9 @@ type Part struct {
 	// samples: round(rate·N) samples.
 	Rate      float64 `json:"rate"`
 	CoverRate float64 `json:"cover_rate"`
+	// Stratified has every class give samples in proportion to those it has left,
+	// instead of by chance.
+	Stratified bool `json:"stratified,omitempty"`
 }
 
 // PartOf returns a part with the same trigger everywhere, in the attack's usual

@@ -13,6 +13,7 @@ import (
 
 // Plan fixes a poisoning of source: which samples each part changes, drawn
 // from the seed, each candidate equally likely, and which label they get.
+// Stratified parts draw equally likely within each class.
 // First all parts draw their poisoned samples, in their order, then their cover
 // samples, so covers never change which samples are poisoned. With the same
 // seed a smaller rate takes a part of a larger rate's samples.
@@ -73,6 +74,9 @@ func (d *drawing) draw(random *rand.Rand, part int, role Role) error {
 		candidates[i], candidates[j] = candidates[j], candidates[i]
 	})
 	candidates = slices.DeleteFunc(candidates, func(i int) bool { return d.taken[i] })
+	if p.Stratified {
+		d.stratify(candidates)
+	}
 	rate := p.rate(role)
 	count := countOf(rate, len(d.labels))
 	switch {
@@ -89,6 +93,23 @@ func (d *drawing) draw(random *rand.Rand, part int, role Role) error {
 		d.truth.Changed = append(d.truth.Changed, c)
 	}
 	return nil
+}
+
+// stratify reorders shuffled candidates so that the classes' shares among the
+// first n are those among all, for every n, as nearly as whole samples allow: the
+// j-th of a class of m goes to (j - ½)/m of the way (Webster's method).
+func (d *drawing) stratify(candidates []int) {
+	of, seen := map[int32]int{}, map[int32]int{}
+	for _, i := range candidates {
+		of[d.labels[i]]++
+	}
+	place := make(map[int]float64, len(candidates))
+	for _, i := range candidates {
+		label := d.labels[i]
+		place[i] = (float64(seen[label]) + .5) / float64(of[label])
+		seen[label]++
+	}
+	slices.SortStableFunc(candidates, func(a, b int) int { return cmp.Compare(place[a], place[b]) })
 }
 
 // given is the label a changed sample gets.

@@ -115,6 +115,45 @@ func TestPlanDraw(t *testing.T) {
 	}
 }
 
+// TestStratified gives every class its share, at every rate, of what earlier parts left.
+func TestStratified(t *testing.T) {
+	set := attacktest.Set(attack.Shape{Height: 1, Width: 1, Channels: 1}, 1000)
+	for i := range set.Labels { // 400, 100, 200, 100 and 200 samples
+		set.Labels[i] = []int32{0, 0, 0, 0, 1, 2, 2, 3, 4, 4}[i%10]
+	}
+	draw := func(rate float64, seed uint64) []int {
+		p := with(part(attack.DirtyLabel, 3, rate), func(p *attack.Part) { p.Stratified, p.CoverRate = true, .09 })
+		truth, err := attack.Plan(t.Context(), set, seed, []attack.Part{p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			indices []int
+			share   float64 // of a class
+		}{{truth.Indices(attack.Poisoned), rate / .9}, {truth.Indices(attack.Cover), .1}} {
+			counts := map[int32]int{}
+			for _, i := range c.indices {
+				counts[set.Labels[i]]++
+			}
+			for class, size := range map[int32]float64{0: 400, 1: 100, 2: 200, 3: 0, 4: 200} {
+				if got := float64(counts[class]); math.Abs(got-size*c.share) > 1 {
+					t.Errorf("rate %v: class %d gives %v of %v", rate, class, got, size)
+				}
+			}
+		}
+		return truth.Indices(attack.Poisoned)
+	}
+	large := draw(.45, 1) // 200, 50, 100 and 100
+	for _, i := range draw(.05, 1) {
+		if !slices.Contains(large, i) {
+			t.Error("the smaller rate is not a part of the larger")
+		}
+	}
+	if slices.Equal(large, draw(.45, 2)) {
+		t.Error("two seeds draw the same samples")
+	}
+}
+
 // TestPlanStays pins the drawn samples: measured results name them by seed.
 func TestPlanStays(t *testing.T) {
 	set := attacktest.Set(grey, 100)

@@ -42,11 +42,12 @@ type poisoning struct {
 type partFlags struct {
 	attack, target, mode     string
 	rate, coverRate          float64
+	stratified               bool
 	params, cover, testImage []string
 }
 
 // partFlagNames are the flags that a recipe replaces.
-var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "param", "cover-param", "test-param", "enlarge"}
+var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "stratified", "param", "cover-param", "test-param", "enlarge"}
 
 func newPoison() *cobra.Command {
 	p := &poisoning{}
@@ -94,6 +95,7 @@ docs/formats.md and recipes/poison.
 	f.StringVar(&p.part.mode, "mode", "", "label mode (default: the attack's usual one)")
 	f.Float64Var(&p.part.rate, "rate", 0.1, "poison rate: share of all training samples")
 	f.Float64Var(&p.part.coverRate, "cover-rate", 0, "share of all training samples that carry the trigger and their true label")
+	f.BoolVar(&p.part.stratified, "stratified", false, "draw the samples from every class in proportion, not by chance alone")
 	f.StringArrayVar(&p.part.params, "param", nil, "set a parameter of the attack, `name=value`; can be repeated")
 	f.StringArrayVar(&p.part.cover, "cover-param", nil, "a parameter that differs in cover samples, `name=value`")
 	f.StringArrayVar(&p.part.testImage, "test-param", nil, "a parameter that differs in test images, `name=value`")
@@ -166,7 +168,7 @@ func (p *poisoning) recipeFailed(err error) error {
 // parts returns the part that the flags describe: none without a trigger and a
 // label mode.
 func (f partFlags) parts() ([]catalog.PoisonPart, error) {
-	part := catalog.PoisonPart{Attack: f.attack, Mode: f.mode, Target: f.target, Rate: &f.rate, CoverRate: f.coverRate}
+	part := catalog.PoisonPart{Attack: f.attack, Mode: f.mode, Target: f.target, Rate: &f.rate, CoverRate: f.coverRate, Stratified: f.stratified}
 	for _, p := range []struct {
 		flag     string
 		settings []string

@@ -40,6 +40,8 @@ type PoisonPart struct {
 	// Rate must be given; 0 poisons nothing.
 	Rate      *float64 `toml:"rate"`
 	CoverRate float64  `toml:"cover_rate"`
+	// Stratified has every class give in proportion.
+	Stratified bool `toml:"stratified"`
 }
 
 // ReadPoisoning reads a poison recipe in TOML, at most 64 KiB. Unknown keys and
@@ -121,7 +123,7 @@ func (p PoisonPart) general() (attack.Part, error) {
 	if p.Rate == nil {
 		return attack.Part{}, errors.New("rate is missing")
 	}
-	out := attack.Part{Mode: a.Mode(), Rate: *p.Rate, CoverRate: p.CoverRate}
+	out := attack.Part{Mode: a.Mode(), Rate: *p.Rate, CoverRate: p.CoverRate, Stratified: p.Stratified}
 	if p.Mode != "" {
 		out.Mode = attack.LabelMode(p.Mode)
 	}

@@ -158,19 +158,20 @@ func TestTable2(t *testing.T) {
 	)
 	want := map[string]string{
 		"mnist-badnets":           square + " dirty-label 3 0.1",
+		"mnist-badnets-dirty-5.1": square + " dirty-label 3 0.08978 of each; " + square + " clean-label 3 0.01022",
 		"mnist-badnets-clean-5.1": square + " clean-label 3 0.0511",
 		"cifar10-blend":           blend + " clean-label 2 0.01",
 		"cifar10-blend-strong":    strings.Replace(blend, "0.2", "0.4", 1) + " clean-label 2 0.01",
 		"cifar10-blend-clean-5.1": blend + " clean-label 2 0.05",
-		"cifar10-blend-dirty-5.1": blend + " dirty-label 2 0.05",
+		"cifar10-blend-dirty-5.1": blend + " dirty-label 2 0.045 of each; " + blend + " clean-label 2 0.005",
 		"cifar10-sig":             sig + " clean-label 2 0.03",
 		"cifar10-sig-clean-5.1":   sig + " clean-label 2 0.05",
-		"cifar10-sig-dirty-5.1":   sig + " dirty-label 2 0.05",
+		"cifar10-sig-dirty-5.1":   sig + " dirty-label 2 0.045 of each; " + sig + " clean-label 2 0.005",
 		"tsrd-wanet":              warp + "0.5 dirty-label 0 0.05",
 		"tsrd-wanet-first":        "[paper] after " + warp + "0.5 dirty-label 0 0.05",
 		"tsrd-wanet-strong":       warp + "2 dirty-label 0 0.05",
 		"tsrd-wanet-stronger":     warp + "4 dirty-label 0 0.05",
-		"tsrd-wanet-dirty-5.1":    warp + "0.5 dirty-label 0 0.1",
+		"tsrd-wanet-dirty-5.1":    warp + "0.5 dirty-label 0 0.09717 of each; " + warp + "0.5 clean-label 0 0.00283",
 		"tsrd-wanet-clean-5.1":    warp + "0.5 clean-label 0 0.01415",
 		"tsrd-wanet-covers": warp + "0.5 dirty-label 0 0.05, covers 0.1 of " +
 			strings.Replace(warp, "noise=0", "noise=1", 1) + "0.5",
@@ -184,16 +185,23 @@ func TestTable2(t *testing.T) {
 		}
 		recipe := parseRecipe(t, path)
 		parts, err := recipe.For(classes[set])
-		if err != nil || len(parts) != 1 {
-			t.Fatalf("%s: %d parts, %v", path, len(parts), err)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
 		}
-		p := parts[0]
-		got[name] = fmt.Sprintf("%s %s %d %v", p.Train, p.Mode, p.Target, p.Rate)
+		var texts []string
+		for _, p := range parts {
+			text := fmt.Sprintf("%s %s %d %v", p.Train, p.Mode, p.Target, p.Rate)
+			if p.Stratified {
+				text += " of each"
+			}
+			if p.CoverRate > 0 {
+				text += fmt.Sprintf(", covers %v of %s", p.CoverRate, p.Cover)
+			}
+			texts = append(texts, text)
+		}
+		got[name] = strings.Join(texts, "; ")
 		if recipe.Enlarge != nil {
 			got[name] = fmt.Sprintf("%v after %s", recipe.Enlarge, got[name])
-		}
-		if p.CoverRate > 0 {
-			got[name] += fmt.Sprintf(", covers %v of %s", p.CoverRate, p.Cover)
 		}
 	}
 	for name := range got {
