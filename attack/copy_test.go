@@ -3,6 +3,7 @@ package attack_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"path/filepath"
 	"testing"
 
@@ -24,16 +25,19 @@ func TestCopyIsThePlanApplied(t *testing.T) {
 	}{
 		{"idx", grey, false},
 		{"cifar10", colour, false},
+		{"cifar100", colour, false},
 		{"folder", attack.Shape{Height: 16, Width: 16, Channels: 3}, true},
 		{"csv", attack.Shape{Height: 16, Width: 16, Channels: 3}, false},
 		{"jsonl", attack.Shape{Height: 16, Width: 16, Channels: 3}, false},
 	} {
-		source := attacktest.Set(c.shape, 200)
+		source := attacktest.Set(c.shape, 600) // enough for each of a hundred classes to keep some
 		source.Format = c.format
-		if c.format == "cifar10" { // which has ten classes
-			source.Classes = append(source.Classes, "class 5", "class 6", "class 7", "class 8", "class 9")
+		if classes := map[string]int{"cifar10": 10, "cifar100": 100}[c.format]; classes > 0 {
+			for i := len(source.Classes); i < classes; i++ {
+				source.Classes = append(source.Classes, fmt.Sprint("class ", i))
+			}
 			for i := range source.Labels {
-				source.Labels[i] = int32(i % 10)
+				source.Labels[i] = int32(i % classes)
 			}
 		}
 		parts := []attack.Part{

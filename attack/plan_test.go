@@ -175,6 +175,13 @@ func TestPlanStays(t *testing.T) {
 			t.Errorf("seed 7 draws %v, want %v", c.got, c.want)
 		}
 	}
+	stratified := with(part(attack.DirtyLabel, 3, .06), func(p *attack.Part) { p.Stratified = true })
+	if truth, err = attack.Plan(t.Context(), set, 7, []attack.Part{stratified}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := truth.Indices(attack.Poisoned), []int{17, 52, 70, 71, 79, 80}; !slices.Equal(got, want) {
+		t.Errorf("seed 7 draws %v of each class, want %v", got, want)
+	}
 	if want := []int32{4, 2, 2, 1}; !slices.Equal(given, want) {
 		t.Errorf("noise of seed 7 is %v, want %v", given, want)
 	}

@@ -54,10 +54,27 @@ func Configure(a Attack, params map[string]string) error {
 				a.Name(), name, strings.Join(paramNames(fs), ", "))
 		}
 		if err := fs.Set(name, params[name]); err != nil {
-			return fmt.Errorf("attack %s: parameter %s=%q: %w", a.Name(), name, params[name], err)
+			return fmt.Errorf("attack %s: parameter %s=%q: %w%s", a.Name(), name, params[name], err, wanted(fs.Lookup(name)))
 		}
 	}
 	return a.Validate()
+}
+
+// wanted names the type of a number, which package flag's errors do not.
+func wanted(f *flag.Flag) string {
+	value, ok := f.Value.(flag.Getter)
+	if !ok {
+		return ""
+	}
+	switch value.Get().(type) {
+	case int:
+		return ", want a whole number"
+	case uint64:
+		return ", want a whole number from 0 on"
+	case float64:
+		return ", want a number"
+	}
+	return ""
 }
 
 // flagsOf binds the parameters of a. A flag set is the standard library's

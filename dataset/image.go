@@ -156,16 +156,12 @@ func (s *Set) Picture(i int) image.Image {
 	return img
 }
 
-// resized returns a function that scales a set as read to opt.Size. Sets of
-// many images in one file have no boxes.
+// resized returns a function that scales a set as read to opt.Size.
 func resized(ctx context.Context, opt Options) func(*Set, error) (*Set, error) {
 	return func(set *Set, err error) (*Set, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case opt.Crop:
-			set.Close()
-			return nil, ErrNoBoxes
 		case opt.Size == 0 || set.Height == opt.Size && set.Width == opt.Size:
 			return set, nil
 		}

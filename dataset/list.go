@@ -64,7 +64,7 @@ func listRows(s *source, format string, rows []row, split Split, opt Options) (*
 		case !ok:
 			return nil, r.fault(s, "class %q is not in the training split", r.label)
 		case seen[r.file]:
-			return nil, r.fault(s, "%s is listed twice in the %s split", strconv.Quote(r.file), split)
+			return nil, r.fault(s, "%s is listed twice in the %s split: an image has one line, and one box at most", strconv.Quote(r.file), split)
 		}
 		seen[r.file] = true
 		l.add(r.file, label, r.box)

@@ -242,10 +242,61 @@ func (l *jsonLabel) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*string)(l))
 }
 
+// parseJSONRow reads one object. Its members are taken by their exact names, each
+// at most once: package json would take "LABEL" for label and the last of two.
+func parseJSONRow(line []byte) (jsonRow, error) {
+	var j jsonRow
+	given, err := jsonMembers(line)
+	if err != nil {
+		return j, err
+	}
+	for _, m := range []struct {
+		name string
+		into any
+	}{{"path", &j.Path}, {"label", &j.Label}, {"split", &j.Split}, {"x1", &j.X1}, {"y1", &j.Y1}, {"x2", &j.X2}, {"y2", &j.Y2}} {
+		value, ok := given[m.name]
+		if !ok {
+			continue
+		}
+		if err := json.Unmarshal(value, m.into); err != nil {
+			return j, fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return j, nil
+}
+
+// jsonMembers splits an object into its members.
+func jsonMembers(line []byte) (map[string]json.RawMessage, error) {
+	if !json.Valid(line) { // what is read below is one whole value
+		return nil, json.Unmarshal(line, new(any))
+	}
+	d := json.NewDecoder(bytes.NewReader(line))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, fault(-1, "not a JSON object")
+	}
+	members := map[string]json.RawMessage{}
+	for d.More() {
+		var value json.RawMessage
+		key, err := d.Token()
+		if err == nil {
+			err = d.Decode(&value)
+		}
+		if err != nil {
+			return nil, err
+		}
+		name := key.(string) // the others stand where values do
+		if _, twice := members[name]; twice {
+			return nil, fault(-1, "member %q appears twice", name)
+		}
+		members[name] = value
+	}
+	return members, nil
+}
+
 func parseJSONL(r io.Reader, limits Limits) ([]row, error) {
 	return eachRow(r, limits, func(line []byte) (row, bool, error) {
-		var j jsonRow
-		if err := json.Unmarshal(line, &j); err != nil {
+		j, err := parseJSONRow(line)
+		if err != nil {
 			return row{}, false, err
 		}
 		var box []int

@@ -112,8 +112,9 @@ func TestCropNeedsBoxes(t *testing.T) {
 		"idx": idxTree(), "cifar10": cifarTree(), "folder": folderTree(t),
 		"csv": manifestTree(t, "manifest.csv", goodCSV),
 	} {
-		if _, err := Open(context.Background(), tree(t, files), Train, Options{Size: 8, Crop: true}); !errors.Is(err, ErrNoBoxes) {
-			t.Errorf("%s: %v, want ErrNoBoxes", name, err)
+		dir := tree(t, files)
+		if _, err := Open(context.Background(), dir, Train, Options{Size: 8, Crop: true}); !errors.Is(err, ErrNoBoxes) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("%s: %v, want ErrNoBoxes and the folder", name, err)
 		}
 	}
 }
@@ -165,6 +166,9 @@ func TestBadManifest(t *testing.T) {
 		{"box negative", csv("path,label,x1,y1,x2,y2\na/1.png,cat,-1,1,2,2\n"), "", "manifest.csv", "out of range 0 … 99"},
 		{"both", with(csv(goodCSV), map[string][]byte{"manifest.jsonl": []byte(goodJSONL)}), "", "manifest.jsonl", "manifest.csv is there too"},
 		{"json", jsonl("{]\n"), "", "manifest.jsonl", "invalid character"},
+		{"json list", jsonl(`["a/1.png"]`), "", "manifest.jsonl", "not a JSON object"},
+		{"json twice", jsonl(`{"path":"a/1.png","label":"x","label":"y"}`), "", "manifest.jsonl", `member "label" appears twice`},
+		{"json other case", jsonl(`{"path":"a/1.png","LABEL":"x"}`), "", "manifest.jsonl", "name is empty"},
 		{"json label", jsonl(`{"path":"a/1.png","label":1.5}`), "", "manifest.jsonl", "cannot unmarshal"},
 		{"json without label", jsonl(`{"path":"a/1.png"}`), "", "manifest.jsonl", "name is empty"},
 		{"json box", jsonl(`{"path":"a/1.png","label":"x","x1":1}`), "", "manifest.jsonl", "the box is incomplete"},
@@ -207,6 +211,7 @@ func FuzzManifest(f *testing.F) {
 	f.Add([]byte(goodJSONL))
 	f.Add([]byte("path,label,x1,y1,x2,y2\na,b,1,2,3,4\nc,d,,,,\n"))
 	f.Add([]byte(`{"path":"a","label":1,"x1":0,"y1":0,"x2":5,"y2":5}`))
+	f.Add([]byte(`{"path":"a","label":"x","LABEL":"y","label":"z"}`))
 	f.Add([]byte("000_0001.png;134;128;19;7;120;117;0;\n"))
 	limits := Limits{MaxSamples: 100, MaxClasses: 10, MaxSide: 1000}.orDefault()
 	f.Fuzz(func(t *testing.T, data []byte) {

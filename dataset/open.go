@@ -125,10 +125,14 @@ func (s *source) read(ctx context.Context, split Split, opt Options) (*Set, erro
 	if err != nil {
 		return nil, err
 	}
+	c, where := findCIFAR(s, entries)
+	if opt.Crop && (hasIDX(entries) || c != nil) {
+		return nil, fmt.Errorf("%s: %w", s.dir, ErrNoBoxes)
+	}
 	if hasIDX(entries) {
 		return resized(ctx, opt)(readIDX(s, split, opt))
 	}
-	if c, where := findCIFAR(s, entries); c != nil {
+	if c != nil {
 		return resized(ctx, opt)(c.read(ctx, s, where, split, opt))
 	}
 	if opt.Size == 0 {

@@ -133,6 +133,9 @@ func (p *poisoning) choose(cmd *cobra.Command) (catalog.Poisoning, error) {
 		return catalog.Poisoning{}, usagef("poison needs --out, --truth or --preview")
 	}
 	if p.recipe == "" {
+		if err := p.part.idle(cmd); err != nil {
+			return catalog.Poisoning{}, err
+		}
 		part, err := p.part.parts()
 		return catalog.Poisoning{Seed: p.seed, Parts: part, Enlarge: p.enlarge}, err
 	}
@@ -165,6 +168,19 @@ func (p *poisoning) recipeFailed(err error) error {
 	return err
 }
 
+// nothing tells whether neither pixels nor labels are to change.
+func (f partFlags) nothing() bool { return f.attack == attack.NoTrigger && f.mode == "" }
+
+// idle refuses options of a poison where there is none.
+func (f partFlags) idle(cmd *cobra.Command) error {
+	for _, name := range []string{"target", "rate", "cover-rate", "stratified", "param", "cover-param", "test-param"} {
+		if f.nothing() && cmd.Flags().Changed(name) {
+			return usagef("--%s: --attack none poisons nothing; with --mode label-noise it makes wrong labels", name)
+		}
+	}
+	return nil
+}
+
 // parts returns the part that the flags describe: none without a trigger and a
 // label mode.
 func (f partFlags) parts() ([]catalog.PoisonPart, error) {
@@ -183,7 +199,7 @@ func (f partFlags) parts() ([]catalog.PoisonPart, error) {
 			(*p.into)[name] = value
 		}
 	}
-	if f.attack == attack.NoTrigger && f.mode == "" {
+	if f.nothing() {
 		return nil, nil
 	}
 	return []catalog.PoisonPart{part}, nil

@@ -103,7 +103,7 @@ func TestAttackErrors(t *testing.T) {
 	}{
 		{attack.Spec{Name: "badnet"}, "badnets, blend, sig, wanet, custom, none"},
 		{attack.Spec{Name: "sig", Params: map[string]string{"alpha": ".2"}}, "delta, frequency"},
-		{attack.Spec{Name: "sig", Params: map[string]string{"frequency": "six"}}, `frequency="six"`},
+		{attack.Spec{Name: "sig", Params: map[string]string{"frequency": "six"}}, `frequency="six": parse error, want a whole number`},
 		{attack.Spec{Name: "sig", Params: map[string]string{"delta": "NaN"}}, "delta"},
 		{attack.Spec{Name: "blend", Params: map[string]string{"alpha": "1.5"}}, "alpha"},
 		{attack.Spec{Name: "blend", Params: map[string]string{"alpha": "NaN"}}, "alpha"},

@@ -63,7 +63,7 @@ type loader struct {
 // kept, also after an error or an interruption.
 func (l *loader) run(ctx context.Context) error {
 	if _, err := os.Stat(l.path); err == nil {
-		return nil // checked before it got its name
+		return nil // checked before it got its name, if it has a sum
 	}
 	part, err := os.OpenFile(l.path+".part", os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {

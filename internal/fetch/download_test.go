@@ -180,6 +180,14 @@ func TestDownloadFails(t *testing.T) {
 				conn.Close()
 			}
 		}, "the SHA-256 differs", 1},
+		"sends another part": {func(w http.ResponseWriter, r *http.Request, n int) {
+			if n == 0 {
+				cut(w, body(), len(body())/2)
+			}
+			w.Header().Set("Content-Range", "bytes 0-9/"+strconv.Itoa(len(body())))
+			w.WriteHeader(http.StatusPartialContent)
+			w.Write(body()[:10])
+		}, "server sends bytes from 0, asked for " + strconv.Itoa(len(body())/2), 2},
 		"offers too much": {func(w http.ResponseWriter, r *http.Request, n int) {
 			w.Header().Set("Content-Length", "2000000")
 			w.Write(make([]byte, 2_000_000))
@@ -206,6 +214,36 @@ func TestDownloadFails(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(opt.Dir+".download", "small.tar.gz")); err == nil {
 				t.Error("the archive has its name")
 			}
+		})
+	}
+}
+
+// Downloads without sums of their own, as TSRD's, are not kept when the set is
+// wrong: the next try asks for them again.
+func TestDownloadWithoutSums(t *testing.T) {
+	first, second := content(), content()
+	delete(first, "two.bin")
+	second = map[string][]byte{"two.bin": second["two.bin"]}
+	for name, wrong := range map[string][]byte{"a web page": []byte("<html>not here</html>"), "another archive": zipOf(first)} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := server(t, func(w http.ResponseWriter, _ *http.Request, _ int) { w.Write(zipOf(first)) })
+			late, asked := server(t, func(w http.ResponseWriter, _ *http.Request, n int) {
+				if n == 0 {
+					w.Write(wrong)
+				} else {
+					w.Write(zipOf(second))
+				}
+			})
+			set := testSet()
+			set.Downloads = []Download{{Name: "first.zip", URLs: []string{url}}, {Name: "second.zip", URLs: []string{late}}}
+			opt := options(t)
+			if err := Get(context.Background(), set, opt); err == nil {
+				t.Fatal("wrong bytes are taken")
+			}
+			if err := Get(context.Background(), set, opt); err != nil || asked.Load() != 2 {
+				t.Fatalf("again: %v after %d requests", err, asked.Load())
+			}
+			wantSet(t, opt.Dir)
 		})
 	}
 }

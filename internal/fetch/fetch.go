@@ -20,6 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cordon/internal/atomicfile"
 	"cordon/internal/event"
 	"cordon/internal/regular"
@@ -104,6 +106,9 @@ func Get(ctx context.Context, set Set, opt Options) error {
 		files = append(files, l.path)
 	}
 	if err := install(ctx, set, opt, files...); err != nil {
+		if ctx.Err() == nil && !errors.Is(err, unix.ENOSPC) {
+			dropUnsummed(set.Downloads, files)
+		}
 		return fmt.Errorf("%w (what was downloaded is kept in %s: remove it to start over)", err, holding)
 	}
 	for _, file := range files {
@@ -112,6 +117,16 @@ func Get(ctx context.Context, set Set, opt Options) error {
 		}
 	}
 	return os.Remove(holding)
+}
+
+// dropUnsummed removes the downloads that have no sum of their own: the set was
+// their only check, and with wrong bytes under their names it would fail for ever.
+func dropUnsummed(downloads []Download, files []string) {
+	for i, d := range downloads {
+		if d.SHA256 == "" {
+			os.Remove(files[i]) // best effort: the error that led here is the one to report
+		}
+	}
 }
 
 // install makes the folder from archives, folders and files.

@@ -40,7 +40,7 @@ func TestRecipeFiles(t *testing.T) {
 	}
 
 	rows, err := filepath.Glob(filepath.Join(folder, "table2", "*.toml"))
-	if err != nil || len(rows) != 5 {
+	if err != nil || len(rows) != 6 {
 		t.Errorf("recipes of table 2: %v, %v", rows, err)
 	}
 	for _, row := range rows {
