@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -59,7 +60,12 @@ func (c parityCase) run(t *testing.T) []byte {
 		return blockPattern(shape, drawn)
 	}
 	dst := make([]byte, shape.Bytes())
-	if c.Trigger == "wanet" { // of a formula's field: numpy cannot draw ours
+	if name, ok := strings.CutPrefix(c.Trigger, "drawn "); ok { // whole, with what a seed draws
+		c.Trigger = name
+		c.trigger(t, shape).Apply(dst, formula(shape, 37, 5), 7)
+		return dst
+	}
+	if c.Trigger == "wanet" { // of a formula's field
 		c.warp(t, shape, dst)
 		return dst
 	}
@@ -74,17 +80,17 @@ func (c parityCase) run(t *testing.T) []byte {
 func (c parityCase) trigger(t *testing.T, shape Shape) Trigger {
 	params := map[string]string{}
 	maps.Copy(params, c.Params)
-	switch c.Trigger { // numpy cannot draw our patterns: both take a formula's
-	case "blend", "pieces":
+	switch { // with pictures that both fill by a formula
+	case c.Trigger == "pieces", c.Trigger == "blend" && params["pattern"] == "":
 		params["pattern"], params["image"] = "image", picture(t, shape, formula(shape, 91, 40), opaque)
-	case "custom":
+	case c.Trigger == "custom":
 		params["image"] = picture(t, shape, formula(shape, 91, 40), func(i int) byte { return byte(i*7 + 3) })
 		if params["mask"] == "formula" {
 			mask := Shape{shape.Height, shape.Width, 1}
 			params["mask"] = picture(t, mask, formula(mask, 53, 9), opaque)
 		}
 	}
-	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "pieces": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
+	a := map[string]Attack{"badnets": DefaultBadNets(), "sig": DefaultSIG(), "blend": DefaultBlend(), "wanet": DefaultWaNet(), "pieces": DefaultBlend(), "custom": DefaultCustom()}[c.Trigger]
 	if err := Configure(a, params); err != nil {
 		t.Fatal(err)
 	}

@@ -17,12 +17,15 @@ import sys
 
 import numpy as np
 
+from seeds import Stream
+
 try:
     import torch
 except ImportError:  # only a second opinion on warping
     torch = None
 
 SHAPES = [(28, 28, 1), (32, 32, 3), (64, 64, 3), (224, 224, 3), (9, 24, 1)]
+INDEX = 7  # which image of its set the drawn triggers get
 STORED = 9 * 24  # larger images are stored as their hash only
 
 
@@ -142,14 +145,25 @@ def warp(image, looks):
     )
 
 
-def wanet(image, grid, strength, rescale, noise):
+def signed(stream, count):
+    """Pairs of −1 to 1, as Go draws them."""
+    return np.array([[2 * stream.unit() - 1, 2 * stream.unit() - 1] for _ in range(count)])
+
+
+def wanet(image, grid, strength, rescale, noise, seed=None):
+    """Without a seed, field and noise are a formula's, which reaches more values."""
     height, width = image.shape[:2]
-    k = np.arange(grid * grid)
-    control = np.stack([spread(k, 389, 71), spread(k, 577, 13)], 1).reshape(grid, grid, 2)
-    looks = field(control, height, width, strength, rescale)
-    k = np.arange(height * width)
-    extra = np.stack([spread(k, 787, 5), spread(k, 463, 29)], 1).reshape(height, width, 2)
-    looks = looks + noise * extra / [width, height]
+    if seed is None:
+        k = np.arange(grid * grid)
+        control = np.stack([spread(k, 389, 71), spread(k, 577, 13)], 1)
+        k = np.arange(height * width)
+        extra = np.stack([spread(k, 787, 5), spread(k, 463, 29)], 1)
+    else:
+        control = signed(Stream(seed, "wanet/field"), grid * grid)
+        extra = signed(Stream(seed, "wanet/noise", INDEX), height * width if noise else 0)
+    control = control.reshape(grid, grid, 2)
+    extra = extra.reshape(height, width, 2) if noise else np.zeros((height, width, 2))
+    looks = field(control, height, width, strength, rescale) + noise * extra / [width, height]
     out = warp(image, looks)
     check_with_torch(image, control, looks, out, strength, rescale, noise, extra)
     return to_bytes(out)
@@ -191,6 +205,24 @@ def case(trigger, shape, params, out):
     return record
 
 
+def drawn(image):
+    """The triggers as users get them: patterns, fields and pieces drawn from a seed."""
+    shape = image.shape
+    for seed in [0, 3]:
+        stream = Stream(seed, "blend/blocks")
+        pattern = blocks(shape, [stream.below(1530) for _ in range(16)])
+        p = {"alpha": 0.2, "seed": seed}
+        yield case("drawn blend", shape, p | {"pattern": "blocks"}, blend(image, 0.2, pattern))
+        missing = Stream(seed, "blend/missing", INDEX).perm(16)[:8]
+        yield case("drawn blend", shape, p | {"pattern": "blocks", "missing": 8}, pieces(image, 0.2, pattern, missing))
+        stream = Stream(seed, "blend/noise")
+        pattern = np.array([stream.below(256) for _ in range(image.size)]).reshape(shape)
+        yield case("drawn blend", shape, p | {"pattern": "noise"}, blend(image, 0.2, pattern))
+        for grid, strength, noise in [(4, 0.5, 0), (4, 0.5, 1), (8, 2, 0)]:
+            p = {"grid": grid, "strength": strength, "rescale": 1, "noise": noise, "seed": seed}
+            yield case("drawn wanet", shape, p, wanet(image, **p))
+
+
 def cases():
     for shape in SHAPES:
         image = formula(shape, 37, 5)
@@ -220,6 +252,7 @@ def cases():
         for grid, strength, rescale, noise in [(4, 0.5, 1, 0), (2, 0.25, 1, 0), (8, 2, 0.9, 0), (4, 0.5, 1, 1)]:
             p = {"grid": grid, "strength": strength, "rescale": rescale, "noise": noise}
             yield case("wanet", shape, p, wanet(image, **p))
+        yield from drawn(image)
         hues = [(k * 611 + 97) % 1530 for k in range(16)]
         yield case("blocks", shape, {}, blocks(shape, hues))
 
