@@ -53,8 +53,8 @@ Isa detect() {
 
 // What oneDNN's own switch leaves: the products that it makes decide.
 Isa allowed(Isa best) {
-  const char* name = std::getenv("DNNL_MAX_CPU_ISA");
-  if (!name || !*name) name = std::getenv("ONEDNN_MAX_CPU_ISA");
+  const char* name = std::getenv("ONEDNN_MAX_CPU_ISA");  // which oneDNN reads first
+  if (!name || !*name) name = std::getenv("DNNL_MAX_CPU_ISA");
   if (!name || !*name) return best;
   std::string s(name);
   for (auto& c : s) c = (char)std::toupper((unsigned char)c);

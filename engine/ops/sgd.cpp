@@ -17,9 +17,13 @@ CORDON_VECTORS void fused(float* __restrict__ p, float* __restrict__ v, const fl
   }
 }
 
+// Whether both hold their elements in one order. The stride of a dimension of size 1
+// says nothing: a 1×1 kernel's parameter and gradient may differ in it.
 bool same_layout(const at::Tensor& a, const at::Tensor& b) {
-  return a.scalar_type() == b.scalar_type() && a.sizes() == b.sizes() && a.strides() == b.strides() &&
-         a.is_non_overlapping_and_dense();
+  if (a.scalar_type() != b.scalar_type() || a.sizes() != b.sizes()) return false;
+  for (int64_t k = 0; k < a.dim(); k++)
+    if (a.size(k) > 1 && a.stride(k) != b.stride(k)) return false;
+  return a.is_non_overlapping_and_dense();
 }
 
 }  // namespace
