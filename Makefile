@@ -64,7 +64,7 @@ test: test-deps engine build lint test-ops ## everything needed to trust the bui
 		go test -timeout 15m -p 1 ./...
 	@echo "test: whole networks as on lesser processors"
 	@for isa in basic avx2 avx512 avx512_bf16; do CORDON_FORCE_ISA=$$isa CORDON_ENGINE=$(LIBRARY) CORDON_REQUIRE_ENGINE=1 \
-		go test -timeout 15m -count=1 -run 'MatchesPyTorch|BF16|Steps' ./internal/nn || \
+		go test -timeout 15m -p 1 -count=1 -run 'MatchesPyTorch|BF16|Steps|SeedDecides' ./internal/nn ./internal/train || \
 		{ echo "test: with CORDON_FORCE_ISA=$$isa"; exit 1; }; done
 
 parity: test-deps engine ## writes the fixtures anew with PyTorch and compares with them

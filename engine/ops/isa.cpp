@@ -69,6 +69,9 @@ Isa allowed(Isa best) {
 
 Isa limited() {
   Isa best = allowed(detect());
+#ifndef CORDON_ONEDNN  // bf16 products would be ATen's, and slow
+  best = std::min(best, Isa::kAvx512);
+#endif
   const char* name = std::getenv("CORDON_FORCE_ISA");
   if (!name || !*name) return best;
   for (int i = 0; i <= (int)Isa::kAmx; i++)

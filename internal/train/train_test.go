@@ -29,9 +29,11 @@ import (
 const classes = 4
 
 // input makes n random images of 8×8 pixels.
-func input(n int) Input {
+func input(n int) Input { return inputOf(n, 8) }
+
+func inputOf(n, side int) Input {
 	random := seed.Stream(7, "test/images")
-	set := &dataset.Set{Classes: make([]string, classes), Height: 8, Width: 8, Channels: 3}
+	set := &dataset.Set{Classes: make([]string, classes), Height: side, Width: side, Channels: 3}
 	for i := range n {
 		set.Labels = append(set.Labels, int32(i%classes))
 	}
@@ -43,10 +45,12 @@ func input(n int) Input {
 
 // template is the untrained network; tests copy it, which is faster than to
 // draw its weights again.
-func template(e *torch.Engine) (*nn.Model, error) { return templateIn(e, false) }
+func template(e *torch.Engine) (*nn.Model, error) { return templateOf(e, small, false) }
 
-func templateIn(e *torch.Engine, bf16 bool) (*nn.Model, error) {
-	return nn.New(e, nn.Config{Arch: "resnet18", Stem: nn.StemSmall, Classes: classes}, torch.CPU, bf16, 5, "test")
+var small = nn.Config{Arch: "resnet18", Stem: nn.StemSmall, Classes: classes}
+
+func templateOf(e *torch.Engine, c nn.Config, bf16 bool) (*nn.Model, error) {
+	return nn.New(e, c, torch.CPU, bf16, 5, "test")
 }
 
 // simple is ordinary training: n samples in batches, one epoch.
@@ -92,18 +96,18 @@ func hash(m *nn.Model) (string, error) {
 // twoModels gives the template and a model to train.
 func twoModels(t *testing.T, f func(from, m *nn.Model) error) {
 	t.Helper()
-	twoModelsIn(t, false, f)
+	twoModelsOf(t, small, false, f)
 }
 
-func twoModelsIn(t *testing.T, bf16 bool, f func(from, m *nn.Model) error) {
+func twoModelsOf(t *testing.T, c nn.Config, bf16 bool, f func(from, m *nn.Model) error) {
 	t.Helper()
 	torchtest.Run(t, func(e *torch.Engine) error {
-		from, err := templateIn(e, bf16)
+		from, err := templateOf(e, c, bf16)
 		if err != nil {
 			return err
 		}
 		defer from.Close()
-		m, err := templateIn(e, bf16)
+		m, err := templateOf(e, c, bf16)
 		if err != nil {
 			return err
 		}
@@ -112,16 +116,30 @@ func twoModelsIn(t *testing.T, bf16 bool, f func(from, m *nn.Model) error) {
 	})
 }
 
+// TestSeedDecidesEveryBit on the engine's different ways: small maps and the paper's
+// network, a smaller last batch, images of one pixel.
 func TestSeedDecidesEveryBit(t *testing.T) {
-	for _, bf16 := range []bool{false, true} {
-		seedDecides(t, bf16)
+	for _, c := range []struct {
+		nn.Config
+		samples, side int
+	}{
+		{small, 12, 8},
+		{nn.Config{Arch: "resnet50", Stem: nn.StemImageNet, Classes: classes}, 11, 32},
+		{nn.Config{Arch: "preact_resnet18", Stem: nn.StemSmall, Classes: classes}, 7, 1},
+	} {
+		for _, bf16 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %d bf16 %v", c.Arch, c.side, bf16), func(t *testing.T) {
+				job := simple(c.samples, 4)
+				job.Input = inputOf(c.samples, c.side)
+				seedDecides(t, c.Config, bf16, job)
+			})
+		}
 	}
 }
 
-func seedDecides(t *testing.T, bf16 bool) {
+func seedDecides(t *testing.T, c nn.Config, bf16 bool, job Job) {
 	t.Helper()
-	twoModelsIn(t, bf16, func(from, m *nn.Model) error {
-		job := simple(12, 4)
+	twoModelsOf(t, c, bf16, func(from, m *nn.Model) error {
 		one, figures, err := outcome(m, from, job)
 		if err != nil {
 			return err
@@ -131,7 +149,14 @@ func seedDecides(t *testing.T, bf16 bool) {
 			return err
 		}
 		if one != again || !reflect.DeepEqual(figures.Epochs, same.Epochs) {
-			t.Errorf("bf16 %v: the same seed gave another result", bf16)
+			t.Error("the same seed gave another result")
+		}
+		for _, epoch := range figures.Epochs {
+			for name, v := range epoch {
+				if math.IsNaN(v) || math.IsInf(v, 0) {
+					t.Errorf("%s is %v", name, v)
+				}
+			}
 		}
 		job.Seed++
 		other, _, err := outcome(m, from, job)
@@ -139,7 +164,7 @@ func seedDecides(t *testing.T, bf16 bool) {
 			return err
 		}
 		if other == one {
-			t.Errorf("bf16 %v: another seed gave the same result", bf16)
+			t.Error("another seed gave the same result")
 		}
 		return nil
 	})
