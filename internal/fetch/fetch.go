@@ -109,7 +109,7 @@ func Get(ctx context.Context, set Set, opt Options) error {
 		if ctx.Err() == nil && !errors.Is(err, unix.ENOSPC) {
 			dropUnsummed(set.Downloads, files)
 		}
-		return fmt.Errorf("%w (what was downloaded is kept in %s: remove it to start over)", err, holding)
+		return fmt.Errorf("%w (what need not be downloaded again is in %s: remove it to start over)", err, holding)
 	}
 	for _, file := range files {
 		if err := os.Remove(file); err != nil {
