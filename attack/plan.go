@@ -95,9 +95,9 @@ func (d *drawing) draw(random *rand.Rand, part int, role Role) error {
 	return nil
 }
 
-// stratify reorders shuffled candidates so that the classes' shares among the
-// first n are those among all, for every n, as nearly as whole samples allow: the
-// j-th of a class of m goes to (j - ½)/m of the way (Webster's method).
+// stratify reorders shuffled candidates so that the first n, for every n, have each
+// class's share of n, rounded (Webster's method): the j-th of a class of m goes to
+// (j - ½)/m of the way. A class with less than half a sample to give gives none.
 func (d *drawing) stratify(candidates []int) {
 	of, seen := map[int32]int{}, map[int32]int{}
 	for _, i := range candidates {

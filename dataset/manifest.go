@@ -255,7 +255,10 @@ func parseJSONRow(line []byte) (jsonRow, error) {
 		into any
 	}{{"path", &j.Path}, {"label", &j.Label}, {"split", &j.Split}, {"x1", &j.X1}, {"y1", &j.Y1}, {"x2", &j.X2}, {"y2", &j.Y2}} {
 		value, ok := given[m.name]
-		if !ok {
+		switch {
+		case !ok && (m.name == "path" || m.name == "label"):
+			return j, fault(-1, "member %q is missing (names are taken exactly)", m.name)
+		case !ok:
 			continue
 		}
 		if err := json.Unmarshal(value, m.into); err != nil {

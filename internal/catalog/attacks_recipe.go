@@ -144,6 +144,8 @@ func (p PoisonPart) general() (attack.Part, error) {
 	switch {
 	case out.Mode.Targeted() && p.Target == "":
 		return attack.Part{}, fmt.Errorf("%s needs a target class", out.Mode)
+	case p.Stratified && out.Mode == attack.CleanLabel && p.CoverRate == 0:
+		return attack.Part{}, fmt.Errorf("stratified: %s draws from one class", out.Mode)
 	case len(p.Cover) > 0 && p.CoverRate == 0:
 		return attack.Part{}, errors.New("parameters of cover samples, but the cover rate is 0")
 	case !out.Mode.Targeted() && p.Target != "":

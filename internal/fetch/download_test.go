@@ -240,6 +240,9 @@ func TestDownloadWithoutSums(t *testing.T) {
 			if err := Get(context.Background(), set, opt); err == nil {
 				t.Fatal("wrong bytes are taken")
 			}
+			if left := listing(t, filepath.Dir(opt.Dir)); len(left) != 0 {
+				t.Errorf("%v is left", left)
+			}
 			if err := Get(context.Background(), set, opt); err != nil || asked.Load() != 2 {
 				t.Fatalf("again: %v after %d requests", err, asked.Load())
 			}

@@ -106,8 +106,11 @@ func Get(ctx context.Context, set Set, opt Options) error {
 		files = append(files, l.path)
 	}
 	if err := install(ctx, set, opt, files...); err != nil {
-		if ctx.Err() == nil && !errors.Is(err, unix.ENOSPC) {
+		if ctx.Err() == nil && !ofMachine(err) {
 			dropUnsummed(set.Downloads, files)
+		}
+		if os.Remove(holding) == nil { // nothing is left in it
+			return err
 		}
 		return fmt.Errorf("%w (what need not be downloaded again is in %s: remove it to start over)", err, holding)
 	}
@@ -117,6 +120,13 @@ func Get(ctx context.Context, set Set, opt Options) error {
 		}
 	}
 	return os.Remove(holding)
+}
+
+// ofMachine tells errors of disks and rights from those of wrong content. A file
+// that the content should have held does not exist either.
+func ofMachine(err error) bool {
+	var code unix.Errno
+	return errors.As(err, &code) && code != unix.ENOENT || errors.Is(err, fs.ErrExist)
 }
 
 // dropUnsummed removes the downloads that have no sum of their own: the set was

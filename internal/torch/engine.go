@@ -35,7 +35,7 @@ type Info struct {
 	Library     string // the file
 	Torch       string // libtorch's version
 	Build       string // compiler, libtorch, oneDNN, vectors
-	Vectors     string // basic, avx2, avx512, avx512_bf16 or amx: what the processor has, Linux lends and CORDON_FORCE_ISA allows
+	Vectors     string // basic, avx2, avx512, avx512_bf16 or amx: what the processor has, Linux lends and CORDON_FORCE_ISA allows; without oneDNN at most avx512
 	Threads     int
 	CUDADevices int
 }
