@@ -170,6 +170,7 @@ func TestBadManifest(t *testing.T) {
 		{"json twice", jsonl(`{"path":"a/1.png","label":"x","label":"y"}`), "", "manifest.jsonl", `member "label" appears twice`},
 		{"json other case", jsonl(`{"path":"a/1.png","LABEL":"x"}`), "", "manifest.jsonl", `member "label" is missing`},
 		{"json label", jsonl(`{"path":"a/1.png","label":1.5}`), "", "manifest.jsonl", "cannot unmarshal"},
+		{"json without label", jsonl(`{"path":"a/1.png"}`), "", "manifest.jsonl", `member "label" is missing`},
 		{"json without path", jsonl(`{"label":"x"}`), "", "manifest.jsonl", `member "path" is missing`},
 		{"json box", jsonl(`{"path":"a/1.png","label":"x","x1":1}`), "", "manifest.jsonl", "the box is incomplete"},
 		{"json huge box", jsonl(`{"path":"a/1.png","label":"x","x1":1e99}`), "", "manifest.jsonl", "cannot unmarshal"},

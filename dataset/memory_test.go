@@ -58,9 +58,6 @@ var memoryTasks = map[string]func(*dataset.Set) (*dataset.Set, error){
 // large as the memory that the process may take (RLIMIT_DATA: what is not backed
 // by a file).
 func TestStoreBoundsMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("writes 400 MB")
-	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc here")
 	}

@@ -124,5 +124,5 @@ func getFailed(set fetch.Set, opt fetch.Options, err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return err
 	}
-	return &hinted{err, fmt.Sprintf("the same command continues; without a network: cordon data get %s --from FILE, with an archive from %s", set.Name, set.Page)}
+	return &hinted{err, fmt.Sprintf("the same command tries again; without a network: cordon data get %s --from FILE, with an archive from %s", set.Name, set.Page)}
 }

@@ -46,8 +46,12 @@ type partFlags struct {
 	params, cover, testImage []string
 }
 
-// partFlagNames are the flags that a recipe replaces.
-var partFlagNames = []string{"attack", "target", "mode", "rate", "cover-rate", "stratified", "param", "cover-param", "test-param", "enlarge"}
+// detailFlagNames are the flags that say how an attack poisons, partFlagNames all
+// that a recipe replaces.
+var (
+	detailFlagNames = []string{"target", "rate", "cover-rate", "stratified", "param", "cover-param", "test-param"}
+	partFlagNames   = slices.Concat([]string{"attack", "mode", "enlarge"}, detailFlagNames)
+)
 
 func newPoison() *cobra.Command {
 	p := &poisoning{}
@@ -173,8 +177,11 @@ func (f partFlags) nothing() bool { return f.attack == attack.NoTrigger && f.mod
 
 // idle refuses options of a poison where there is none.
 func (f partFlags) idle(cmd *cobra.Command) error {
-	for _, name := range []string{"target", "rate", "cover-rate", "stratified", "param", "cover-param", "test-param"} {
-		if f.nothing() && cmd.Flags().Changed(name) {
+	if !f.nothing() {
+		return nil
+	}
+	for _, name := range detailFlagNames {
+		if cmd.Flags().Changed(name) {
 			return usagef("--%s: --attack none poisons nothing; with --mode label-noise it makes wrong labels", name)
 		}
 	}

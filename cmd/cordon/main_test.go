@@ -70,9 +70,6 @@ func library(t *testing.T) string {
 // needEngine skips a test without the engine, unless CORDON_REQUIRE_ENGINE.
 func needEngine(t *testing.T) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("trains networks")
-	}
 	if _, err := os.Stat(library(t)); err == nil {
 		return
 	}

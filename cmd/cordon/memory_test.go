@@ -24,9 +24,6 @@ const (
 // memory that the command may take (RssAnon: what is not backed by a file), and
 // compares it with the copy made without a store.
 func TestPoisonBoundsMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("decodes 400 MB")
-	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("no /proc here")
 	}

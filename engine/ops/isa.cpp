@@ -76,9 +76,9 @@ Isa limited() {
   if (!name || !*name) return best;
   for (int i = 0; i <= (int)Isa::kAmx; i++)
     if (!std::strcmp(name, kNames[i])) {
-      i = std::min(i, (int)best);
-      setenv("ONEDNN_MAX_CPU_ISA", kOneDnn[i], 1);  // no more than it allows already
-      return (Isa)i;
+      Isa forced = std::min((Isa)i, best);
+      setenv("ONEDNN_MAX_CPU_ISA", kOneDnn[(int)forced], 1);  // no more than it allows already
+      return forced;
     }
   throw std::runtime_error(std::string("CORDON_FORCE_ISA=") + name + ": want basic, avx2, avx512, avx512_bf16 or amx");
 }

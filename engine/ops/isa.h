@@ -16,8 +16,8 @@ enum class Isa { kBasic, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 // What the processor has (as g++ tells it: basic with other compilers) and, of AMX,
 // Linux lends; or less where CORDON_FORCE_ISA (basic, avx2, avx512, avx512_bf16,
 // amx) or oneDNN's own ONEDNN_MAX_CPU_ISA or DNNL_MAX_CPU_ISA says so, and at most
-// avx512 without oneDNN. The first call tells oneDNN, so it comes before any
-// work. Throws if the name is none of these.
+// avx512 without oneDNN. The first call tells oneDNN, so it comes before any work.
+// Throws if the name is none of these.
 Isa isa();
 
 // Its name, as CORDON_FORCE_ISA has it.

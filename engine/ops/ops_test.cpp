@@ -162,8 +162,8 @@ void test_fallbacks() {
 }
 
 // 20 steps of the definition by hand, in float64; large enough for two threads.
-// Gradients come in both layouts; those of 1×1 kernels
-// differ in strides alone that mean nothing (whether one is copied cannot be seen here).
+// Gradients come in both layouts; those of 1×1 kernels differ in strides alone that
+// mean nothing (whether one is copied cannot be seen here).
 void test_sgd(int64_t kernel, bool nesterov) {
   at::Tensor p = at::randn({64, 1440 / (kernel * kernel), kernel, kernel}).contiguous(kLast), v = at::zeros_like(p);
   auto q = p.to(at::kDouble), u = v.to(at::kDouble);

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"cordon/internal/realdata"
 )
 
@@ -272,6 +274,25 @@ func TestFolderOfArchives(t *testing.T) {
 }
 
 // A named pipe would wait for a writer.
+// A full disk does not make what was downloaded wrong.
+func TestErrorsOfTheMachine(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&fs.PathError{Op: "write", Path: "x", Err: unix.ENOSPC}, true},
+		{fmt.Errorf("x: %w", &fs.PathError{Op: "open", Path: "x", Err: unix.EACCES}), true},
+		{fmt.Errorf("x: %w", fs.ErrExist), true},
+		{&fs.PathError{Op: "open", Path: "x", Err: unix.ENOENT}, false},
+		{fmt.Errorf("x: %w", ErrSum), false},
+		{errors.New("not an archive: too short"), false},
+	} {
+		if got := ofMachine(c.err); got != c.want {
+			t.Errorf("%v: of the machine %v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
 func TestFromPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
