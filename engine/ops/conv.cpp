@@ -244,9 +244,9 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
       return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
     if (x.scalar_type() == at::kBFloat16 && amx_pays(s, x.requires_grad())) return amx_conv2d(x, w, stride, padding);
     if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
-    if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
     if (s.k == 3 && stride == 1 && padding == 1 && x.scalar_type() == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
       return winograd(x, w);
+    if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
     if (s.k == 3 && stride > 1 && s.ci >= 16 && s.n * s.out_pixels() * 9 * s.ci * x.element_size() <= kMostColumns)
       return Strided::apply(x, w, stride, padding);
   }

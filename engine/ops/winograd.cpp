@@ -6,6 +6,9 @@
 // Over all channels ⊙ is 16 matrix products: U[k] of the kernels g, V[k] of the
 // patches d, M[k] = V[k] · U[k]. V and M are four times the images, so they are
 // made for a block of tiles at a time and stay in the cache.
+//
+// An image of 2×2 pixels is one tile and has no neighbours: 9 products where its taps
+// inside the image are 16.
 #include "winograd.h"
 
 #include <ATen/Parallel.h>
@@ -31,7 +34,9 @@ constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
 using Transform = void (*)(const float* const* from, float* const* to, int64_t channels);
 
-struct Kernels {
+struct Method {
+  int products;  // elements of a transformed tile, each a matrix over tiles and channels
+  int patch;     // height and width of what a tile is computed from
   Transform input, output, output_gradient, weight, weight_gradient;
 };
 
@@ -62,23 +67,27 @@ struct Kernels {
 #pragma GCC pop_options
 #endif
 
-const Kernels& best_kernels() {
+// What images of this size are computed by.
+const Method& method_of(int64_t h, int64_t w) {
+  bool whole = h == 2 && w == 2;
 #ifdef CORDON_X86_KERNELS
-  if (isa() >= Isa::kAvx512) return avx512::kernels;
-  if (isa() >= Isa::kAvx2) return avx2::kernels;
+  if (isa() >= Isa::kAvx512) return whole ? avx512::whole : avx512::patches;
+  if (isa() >= Isa::kAvx2) return whole ? avx2::whole : avx2::patches;
 #endif
-  return basic::kernels;
+  return whole ? basic::whole : basic::patches;
 }
 
 // ---- Tiles ----
 
-constexpr int64_t kProducts = 16;  // elements of a transformed tile, each a matrix over tiles and channels
+constexpr int kMost = 16;  // products of any method
 
 // The 2×2 tiles of images; the last of an odd row or column reaches outside.
 struct Tiles {
   int64_t n, h, w, down, across, count;
+  const Method& method;
 
-  explicit Tiles(const at::Tensor& image) : n(image.size(0)), h(image.size(2)), w(image.size(3)) {
+  explicit Tiles(const at::Tensor& image)
+      : n(image.size(0)), h(image.size(2)), w(image.size(3)), method(method_of(h, w)) {
     down = (h + 1) / 2;
     across = (w + 1) / 2;
     count = n * down * across;
@@ -95,10 +104,10 @@ struct Tiles {
   }
 };
 
-// Where the elements of row i of 16 × count × channels are: of a transformed tile or kernel.
+// Where the elements of row i of products × count × channels are: of a transformed tile or kernel.
 template <class P>
-void elements(P all, int64_t count, int64_t channels, int64_t i, P* where) {
-  for (int64_t k = 0; k < kProducts; k++) where[k] = all + (k * count + i) * channels;
+void elements(P all, int64_t products, int64_t count, int64_t channels, int64_t i, P* where) {
+  for (int64_t k = 0; k < products; k++) where[k] = all + (k * count + i) * channels;
 }
 
 constexpr int64_t kGrain = 16;  // tiles that are worth a thread
@@ -111,11 +120,11 @@ void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform
   float* to = out.data_ptr<float>();
   const std::vector<float> zeros(channels);
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
-    const float* from[kProducts];
-    float* where[kProducts];
+    const float* from[kMost];
+    float* where[kMost];
     for (int64_t t = begin; t < end; t++) {
       tiles.pixels(in, channels, first + t, size, zeros.data(), from);
-      elements(to, count, channels, t, where);
+      elements(to, out.size(0), count, channels, t, where);
       transform(from, where, channels);
     }
   });
@@ -126,13 +135,13 @@ void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const 
   int64_t count = m.size(1), channels = m.size(2);
   const float* in = m.data_ptr<float>();
   float* out = image.data_ptr<float>();
-  auto transform = best_kernels().output;
+  auto transform = tiles.method.output;
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> nowhere(channels);
-    const float* from[kProducts];
+    const float* from[kMost];
     float* to[4];
     for (int64_t t = begin; t < end; t++) {
-      elements(in, count, channels, t, from);
+      elements(in, m.size(0), count, channels, t, from);
       tiles.pixels(out, channels, first + t, 2, nowhere.data(), to);
       transform(from, to, channels);
     }
@@ -148,14 +157,14 @@ constexpr int64_t kBlockBytes = 4 << 20, kLeastTiles = 256;
 // Calls f(first tile, V, M) for one block after the other, with memory for V and M.
 template <class F>
 void each_block(const Tiles& tiles, int64_t ci, int64_t co, F f) {
-  int64_t fitting = kBlockBytes / (kProducts * (ci + co) * (int64_t)sizeof(float));
-  // Odd, for else the 16 matrices lie a multiple of a page apart and share few sets of the cache.
+  int64_t products = tiles.method.products, fitting = kBlockBytes / (products * (ci + co) * (int64_t)sizeof(float));
+  // Odd, for else the matrices lie a multiple of a page apart and share few sets of the cache.
   int64_t height = std::min(tiles.count, std::max(fitting, kLeastTiles) | 1);
-  auto v = at::empty({kProducts * height * ci}, at::kFloat), m = at::empty({kProducts * height * co}, at::kFloat);
+  auto v = at::empty({products * height * ci}, at::kFloat), m = at::empty({products * height * co}, at::kFloat);
   for (int64_t first = 0; first < tiles.count; first += height) {
     int64_t size = std::min(height, tiles.count - first);
     auto part = [&](const at::Tensor& all, int64_t channels) {
-      return all.narrow(0, 0, kProducts * size * channels).view({kProducts, size, channels});
+      return all.narrow(0, 0, products * size * channels).view({products, size, channels});
     };
     f(first, part(v, ci), part(m, co));
   }
@@ -163,59 +172,48 @@ void each_block(const Tiles& tiles, int64_t ci, int64_t co, F f) {
 
 // ---- The convolution and its gradients ----
 
-// Swaps the outer rows and the outer columns of 4×4.
-void turn(float** square) {
-  for (int i = 0; i < 4; i++) std::swap(square[i], square[12 + i]);
-  for (int i = 0; i < 4; i++) std::swap(square[4 * i], square[4 * i + 3]);
-}
-
-// U (16 × co × ci) of the kernels, or of the kernels turned by 180°, which swaps
-// G's outer rows.
-at::Tensor transformed(const at::Tensor& weight, bool turned) {
+// U (products × co × ci) of the kernels, or of the kernels turned by 180°.
+at::Tensor transformed(const Method& method, const at::Tensor& weight, bool turned) {
   int64_t co = weight.size(0), ci = weight.size(1);
-  auto u = at::empty({kProducts, co, ci}, weight.options().memory_format(at::MemoryFormat::Contiguous));
+  auto u = at::empty({method.products, co, ci}, weight.options().memory_format(at::MemoryFormat::Contiguous));
   const float* in = weight.data_ptr<float>();
   float* out = u.data_ptr<float>();
-  auto transform = best_kernels().weight;
   at::parallel_for(0, co, 4, [&](int64_t begin, int64_t end) {
     const float* from[9];
-    float* to[kProducts];
+    float* to[kMost];
     for (int64_t o = begin; o < end; o++) {
-      for (int64_t tap = 0; tap < 9; tap++) from[tap] = in + (o * 9 + tap) * ci;
-      elements(out, co, ci, o, to);
-      if (turned) turn(to);
-      transform(from, to, ci);
+      for (int64_t tap = 0; tap < 9; tap++) from[turned ? 8 - tap : tap] = in + (o * 9 + tap) * ci;
+      elements(out, method.products, co, ci, o, to);
+      method.weight(from, to, ci);
     }
   });
   return u;
 }
 
 // The gradient of transformed (not turned).
-at::Tensor transformed_back(const at::Tensor& u) {
+at::Tensor transformed_back(const Method& method, const at::Tensor& u) {
   int64_t co = u.size(1), ci = u.size(2);
   auto weight = at::empty({co, ci, 3, 3}, u.options().memory_format(kLast));
   const float* in = u.data_ptr<float>();
   float* out = weight.data_ptr<float>();
-  auto transform = best_kernels().weight_gradient;
   at::parallel_for(0, co, 4, [&](int64_t begin, int64_t end) {
-    const float* from[kProducts];
+    const float* from[kMost];
     float* to[9];
     for (int64_t o = begin; o < end; o++) {
-      elements(in, co, ci, o, from);
+      elements(in, method.products, co, ci, o, from);
       for (int64_t tap = 0; tap < 9; tap++) to[tap] = out + (o * 9 + tap) * ci;
-      transform(from, to, ci);
+      method.weight_gradient(from, to, ci);
     }
   });
   return weight;
 }
 
-// x by kernels u (16 × ci × co).
-at::Tensor convolve(const at::Tensor& x, const at::Tensor& u) {
+// x by kernels u (products × ci × co).
+at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, const at::Tensor& u) {
   int64_t ci = u.size(1), co = u.size(2);
-  Tiles tiles(x);
   auto y = at::empty({tiles.n, co, tiles.h, tiles.w}, x.options().memory_format(kLast));
   each_block(tiles, ci, co, [&](int64_t first, const at::Tensor& v, const at::Tensor& m) {
-    take_apart(tiles, x, 4, best_kernels().input, first, v);
+    take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
     products(v, u, m, false);
     put_together(tiles, m, first, y);
   });
@@ -223,30 +221,31 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& u) {
 }
 
 // The gradient of the kernels, added up block by block.
-at::Tensor kernel_gradient(const at::Tensor& x, const at::Tensor& dy) {
+at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Tensor& dy) {
   int64_t ci = x.size(1), co = dy.size(1);
-  Tiles tiles(x);
-  auto du = at::empty({kProducts, co, ci}, at::kFloat);
+  auto du = at::empty({tiles.method.products, co, ci}, at::kFloat);
   each_block(tiles, ci, co, [&](int64_t first, const at::Tensor& v, const at::Tensor& dm) {
-    take_apart(tiles, x, 4, best_kernels().input, first, v);
-    take_apart(tiles, dy, 2, best_kernels().output_gradient, first, dm);
+    take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
+    take_apart(tiles, dy, 2, tiles.method.output_gradient, first, dm);
     products(dm.transpose(1, 2), v, du, first > 0);
   });
-  return transformed_back(du);
+  return transformed_back(tiles.method, du);
 }
 
 struct Winograd : torch::autograd::Function<Winograd> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight) {
     ctx->save_for_backward({x, weight});
-    return convolve(x, transformed(weight, false).transpose(1, 2));
+    Tiles tiles(x);
+    return convolve(tiles, x, transformed(tiles.method, weight, false).transpose(1, 2));
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     auto saved = ctx->get_saved_variables();
+    Tiles tiles(saved[0]);
     auto dy = grads[0].contiguous(kLast);
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) dx = convolve(dy, transformed(saved[1], true));
-    if (ctx->needs_input_grad(1)) dw = kernel_gradient(saved[0], dy);
+    if (ctx->needs_input_grad(0)) dx = convolve(tiles, dy, transformed(tiles.method, saved[1], true));
+    if (ctx->needs_input_grad(1)) dw = kernel_gradient(tiles, saved[0], dy);
     return {dx, dw};
   }
 };
