@@ -96,6 +96,14 @@ at::Tensor others(const at::Tensor& logits, const at::Tensor& labels) {
   return logits.scatter(1, labels.unsqueeze(1), -std::numeric_limits<float>::infinity());
 }
 
+cordon::Norm norm_of(cordon_tensor weight, cordon_tensor bias, cordon_tensor mean, cordon_tensor var, int32_t mode,
+                     double momentum, double eps) {
+  TORCH_CHECK(mode >= CORDON_NORM_TRAIN && mode <= CORDON_NORM_RUNNING, "unknown batch norm mode ", mode);
+  bool alone = mode == CORDON_NORM_BATCH;
+  return {get(weight), get(bias), alone ? at::Tensor() : get(mean), alone ? at::Tensor() : get(var),
+          (cordon::NormMode)mode, momentum, eps};
+}
+
 // uint8 N·H·W·C to float N·H·W·channels by table: one lookup a value.
 void normalize(const uint8_t* in, float* out, int64_t pixels, int64_t c, int64_t channels, const float* mean,
                const float* std) {
@@ -239,15 +247,18 @@ cordon_tensor cordon_batch_norm(cordon_scope* s, cordon_tensor x, cordon_tensor 
                                 cordon_tensor running_mean, cordon_tensor running_var, int32_t mode, double momentum,
                                 double eps, cordon_tensor residual, int32_t relu) {
   return made(s, "batch_norm", [&] {
-    const auto& in = get(x);
-    TORCH_CHECK(in.dim() == 4, "expected 4 dimensions, got ", in.dim());
-    if (mode != CORDON_NORM_RUNNING)
-      TORCH_CHECK(in.numel() > in.size(1), "batch statistics need more than one value per channel");
-    TORCH_CHECK(mode >= CORDON_NORM_TRAIN && mode <= CORDON_NORM_RUNNING, "unknown batch norm mode ", mode);
-    bool alone = mode == CORDON_NORM_BATCH;
-    return cordon::batch_norm(in, get(weight), get(bias), alone ? at::Tensor() : get(running_mean),
-                              alone ? at::Tensor() : get(running_var), (cordon::NormMode)mode, momentum, eps,
+    return cordon::batch_norm(get(x), norm_of(weight, bias, running_mean, running_var, mode, momentum, eps),
                               get_or_none(residual), relu != 0);
+  });
+}
+
+cordon_tensor cordon_conv_norm(cordon_scope* s, cordon_tensor x, cordon_tensor kernel, int64_t stride, int64_t padding,
+                               cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
+                               cordon_tensor running_var, int32_t mode, double momentum, double eps,
+                               cordon_tensor residual, int32_t relu) {
+  return made(s, "conv_norm", [&] {
+    auto norm = norm_of(weight, bias, running_mean, running_var, mode, momentum, eps);
+    return cordon::conv_norm(in_precision(s, get(x)), get(kernel), stride, padding, norm, get_or_none(residual), relu != 0);
   });
 }
 

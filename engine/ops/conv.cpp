@@ -1,9 +1,8 @@
 // Convolutions of small images as matrix products. oneDNN's convolutions are
 // fast on images of many pixels and slow on few: a ResNet that ends at 1×1
 // spends most of its time there.
-//
-// Which way a shape goes depends on the shape, the type, the wanted gradients and
-// the processor's vectors, never on a measurement, so that two runs compute the same bits.
+#include "conv.h"
+
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -16,20 +15,12 @@
 #include "isa.h"
 #include "ops.h"
 #include "product.h"
-#include "shape.h"
 #include "winograd.h"
 
 namespace cordon {
-namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-constexpr int64_t kMostColumns = 128 << 20;  // bytes: columns are many times a large image
-
-// The pixels of an image as rows of channels.
 at::Tensor as_rows(const at::Tensor& image) {
   return image.contiguous(kLast).permute({0, 2, 3, 1}).reshape({-1, image.size(1)});
 }
@@ -38,13 +29,20 @@ at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int
   return rows.view({n, h, w, c}).permute({0, 3, 1, 2});
 }
 
-// ---- 1×1: a product over the pixels ----
-
 at::Tensor strided_pixels(const at::Tensor& x, int64_t stride) {
   if (stride == 1) return x;
   constexpr int64_t end = std::numeric_limits<int64_t>::max();
   return x.slice(2, 0, end, stride).slice(3, 0, end, stride);
 }
+
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t kMostColumns = 128 << 20;  // bytes: columns are many times a large image
+
+// ---- 1×1: a product over the pixels ----
 
 struct Pointwise : torch::autograd::Function<Pointwise> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
@@ -97,7 +95,7 @@ void sum_of(const float* in, const std::vector<int64_t>& rows, int64_t n, float*
   for (size_t r = 0; r < rows.size(); r++) r == 0 ? convert(in + rows[r] * n, to, n) : add(in + rows[r] * n, to, n);
 }
 
-// (out pixel, co) × (in pixel, ci) from the kernel's co × tap × ci.
+// From the kernel's co × tap × ci.
 template <class T>
 void widen(const Shape& s, const float* kernel, T* wide) {
   at::parallel_for(0, s.out_pixels() * s.co, 16, [&](int64_t begin, int64_t end) {
@@ -113,6 +111,8 @@ void widen(const Shape& s, const float* kernel, T* wide) {
   });
 }
 
+}  // namespace
+
 at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type) {
   auto kernel = weight.contiguous(kLast);
   auto wide = at::empty({s.out_pixels() * s.co, s.pixels() * s.ci}, kernel.options().dtype(type));
@@ -122,6 +122,8 @@ at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type
     widen(s, kernel.data_ptr<float>(), wide.data_ptr<at::BFloat16>());
   return wide;
 }
+
+namespace {
 
 // The gradient of widened: every tap's sum over the pairs of pixels that it joins.
 at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& like) {
@@ -140,7 +142,7 @@ at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& li
   return kernel;
 }
 
-struct Dense : torch::autograd::Function<Dense> {
+struct Whole : torch::autograd::Function<Whole> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
                             int64_t padding) {
     Shape s(x, weight, stride, padding);
@@ -170,7 +172,11 @@ struct Dense : torch::autograd::Function<Dense> {
 // In fp32 on few pixels, the input's gradient on a few more; else only the weight
 // gradient is theirs, the rest is ATen's.
 
+}  // namespace
+
 bool columns_pay(const Shape& s, at::ScalarType type, int64_t most) { return type == at::kFloat && s.pixels() <= most; }
+
+namespace {
 
 // The gradient of columns_of: every input pixel's sum over the output pixels that see it.
 at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
@@ -223,8 +229,9 @@ struct Strided : torch::autograd::Function<Strided> {
   }
 };
 
-// What the functions above are written for. Everything else is ATen's.
-bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
+}  // namespace
+
+bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   if (!have_products() || x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
   if (w.scalar_type() != at::kFloat) return false;
@@ -234,23 +241,34 @@ bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padd
   return x.is_contiguous(kLast) && w.is_contiguous(kLast);
 }
 
-}  // namespace
+Way way_of(const Shape& s, at::ScalarType type) {
+  if (s.k == 1 && s.padding == 0) return Way::kPointwise;
+  if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
+    return Way::kWinograd;
+  if (s.pixels() <= 4) return Way::kWhole;
+  if (s.k == 3 && s.stride > 1 && s.ci >= 16 &&
+      s.n * s.out_pixels() * 9 * s.ci * (int64_t)at::elementSize(type) <= kMostColumns)
+    return Way::kColumns;
+  return Way::kAten;
+}
 
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
-  if (ours(x, w, stride, padding)) {
+  auto type = x.scalar_type();
+  if (in_our_layout(x, w, stride, padding)) {
     Shape s(x, w, stride, padding);
     // In fp32 on processors without bf16 vectors: ATen's bf16 is slow there, and on 1×1 images wrong (NaN).
-    if (x.scalar_type() == at::kBFloat16 && !fast_bf16_products())
+    if (type == at::kBFloat16 && !fast_bf16_products())
       return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
-    if (x.scalar_type() == at::kBFloat16 && amx_pays(s, x.requires_grad())) return amx_conv2d(x, w, stride, padding);
-    if (s.k == 1 && padding == 0) return Pointwise::apply(x, w, stride);
-    if (s.k == 3 && stride == 1 && padding == 1 && x.scalar_type() == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
-      return winograd(x, w);
-    if (s.pixels() <= 4) return Dense::apply(x, w, stride, padding);
-    if (s.k == 3 && stride > 1 && s.ci >= 16 && s.n * s.out_pixels() * 9 * s.ci * x.element_size() <= kMostColumns)
-      return Strided::apply(x, w, stride, padding);
+    if (type == at::kBFloat16 && amx_pays(s, x.requires_grad())) return amx_conv2d(x, w, stride, padding);
+    switch (way_of(s, type)) {
+      case Way::kPointwise: return Pointwise::apply(x, w, stride);
+      case Way::kWinograd: return winograd(x, w);
+      case Way::kWhole: return Whole::apply(x, w, stride, padding);
+      case Way::kColumns: return Strided::apply(x, w, stride, padding);
+      case Way::kAten: break;
+    }
   }
-  return at::conv2d(x, w.to(x.scalar_type()), {}, {stride, stride}, {padding, padding});
+  return at::conv2d(x, w.to(type), {}, {stride, stride}, {padding, padding});
 }
 
 }  // namespace cordon

@@ -310,16 +310,19 @@ bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
 
 }  // namespace
 
-at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                      const at::Tensor& running_mean, const at::Tensor& running_var, NormMode mode, double momentum,
-                      double eps, const at::Tensor& residual, bool relu) {
-  Settings s{running_mean, running_var, mode, momentum, eps, relu};
-  // A Function takes no undefined tensors: an empty one stands for no residual.
-  if (ours(x, weight, bias, residual, s))
-    return BatchNorm::apply(x, weight, bias, residual.defined() ? residual : at::empty({0}), s);
-  bool alone = mode == NormBatch;
-  auto y = at::batch_norm(x, weight, bias, alone ? at::Tensor() : running_mean, alone ? at::Tensor() : running_var,
-                          mode != NormRunning, momentum, eps, /*cudnn_enabled=*/true);
+at::Tensor batch_norm(const at::Tensor& x, const Norm& n, const at::Tensor& residual, bool relu) {
+  TORCH_CHECK(x.dim() == 4, "expected 4 dimensions, got ", x.dim());
+  TORCH_CHECK(n.mode == NormRunning || x.numel() > x.size(1), "batch statistics need more than one value per channel");
+  Settings s{n.running_mean, n.running_var, n.mode, n.momentum, n.eps, relu};
+  if (ours(x, n.weight, n.bias, residual, s)) {
+    if (n.mode == NormTrain)  // written to past ATen
+      for (auto* t : {&n.running_mean, &n.running_var}) t->unsafeGetTensorImpl()->bump_version();
+    // A Function takes no undefined tensors: an empty one stands for no residual.
+    return BatchNorm::apply(x, n.weight, n.bias, residual.defined() ? residual : at::empty({0}), s);
+  }
+  bool alone = n.mode == NormBatch;
+  auto y = at::batch_norm(x, n.weight, n.bias, alone ? at::Tensor() : n.running_mean, alone ? at::Tensor() : n.running_var,
+                          n.mode != NormRunning, n.momentum, n.eps, /*cudnn_enabled=*/true);
   if (residual.defined()) y = y.add_(residual);
   return relu ? y.relu_() : y;
 }

@@ -15,13 +15,22 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
 // Where batch norm's statistics come from: CORDON_NORM_* of cordon_engine.h.
 enum NormMode { NormTrain = 0, NormBatch = 1, NormRunning = 2 };
 
-// Batch norm of x (N × C × H × W), then + residual (if defined), then ReLU (if
-// asked). weight, bias and the running statistics are float; NormTrain updates
-// the running statistics, NormBatch does not look at them. Batch statistics need
-// more than one value per channel.
-at::Tensor batch_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                      const at::Tensor& running_mean, const at::Tensor& running_var, NormMode mode, double momentum,
-                      double eps, const at::Tensor& residual, bool relu);
+// A batch norm: one float a channel each. NormTrain updates the running statistics,
+// NormBatch does not look at them. Batch statistics need more than one value per channel.
+struct Norm {
+  at::Tensor weight, bias, running_mean, running_var;
+  NormMode mode;
+  double momentum, eps;
+};
+
+// Batch norm of x (N × C × H × W), then + residual (if defined), then ReLU (if asked).
+at::Tensor batch_norm(const at::Tensor& x, const Norm& norm, const at::Tensor& residual, bool relu);
+
+// batch_norm of conv2d. Without grad mode and by the running statistics the norm goes into
+// the kernels, which are kept as the products want them until something trains, changes or
+// frees them.
+at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
+                     const at::Tensor& residual, bool relu);
 
 // One step of SGD over all parameters (PyTorch's definition, dampening 0).
 // Drops the gradients. Call it without grad mode.

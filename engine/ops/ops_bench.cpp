@@ -56,7 +56,7 @@ struct Norm {
 };
 
 at::Tensor norm(bool own, const at::Tensor& x, Norm& n, const at::Tensor& residual, bool relu) {
-  if (own) return cordon::batch_norm(x, n.weight, n.bias, n.mean, n.var, cordon::NormTrain, 0.1, 1e-5, residual, relu);
+  if (own) return cordon::batch_norm(x, {n.weight, n.bias, n.mean, n.var, cordon::NormTrain, 0.1, 1e-5}, residual, relu);
   auto y = at::batch_norm(x, n.weight, n.bias, n.mean, n.var, true, 0.1, 1e-5, true);
   if (residual.defined()) y = y.add_(residual);
   return relu ? y.relu_() : y;

@@ -31,7 +31,7 @@ at::Tensor leaf(const at::Tensor& t, at::ScalarType type, bool grad) {
   return out.requires_grad_(grad);
 }
 
-double off(const at::Tensor& got, const at::Tensor& want) {
+double off_by(const at::Tensor& got, const at::Tensor& want) {
   if (want.numel() == 0 || want.norm().item<double>() == 0) return got.to(at::kDouble).norm().item<double>();
   return ((got.to(at::kDouble) - want).norm() / want.norm()).item<double>();
 }
@@ -47,7 +47,7 @@ void compare(const std::string& name, const at::Tensor& own, const at::Tensor& a
   if (!own.defined()) return;
   if (own.sizes() != exact.sizes()) return fail(name + ": shape");
   if (own.scalar_type() != aten.scalar_type()) return fail(name + ": type");
-  double a = off(own, exact), b = off(aten, exact), roundings = own.scalar_type() == at::kFloat ? 5e-7 : 2.5e-3;
+  double a = off_by(own, exact), b = off_by(aten, exact), roundings = own.scalar_type() == at::kFloat ? 5e-7 : 2.5e-3;
   if (!std::isfinite(b)) b = 0;  // ATen 1.13's bf16 weight gradient of 1×1 images can hold NaN
   if (!(a <= 1.5 * b + roundings)) fail(name + ": off by " + std::to_string(a * 1e6) + "e-6, ATen by " + std::to_string(b * 1e6) + "e-6");
 }
@@ -113,7 +113,7 @@ Results run_norm(const Norm& t, at::ScalarType type, const Results& in, bool own
   auto residual = t.residual ? leaf(in[5], type, t.residual_grad) : at::Tensor();
   at::Tensor y;
   if (own) {
-    y = cordon::batch_norm(x, weight, bias, mean, var, t.mode, 0.1, 1e-5, residual, t.relu);
+    y = cordon::batch_norm(x, {weight, bias, mean, var, t.mode, 0.1, 1e-5}, residual, t.relu);
   } else {
     bool alone = t.mode == cordon::NormBatch;
     y = at::batch_norm(x, weight, bias, alone ? at::Tensor() : mean, alone ? at::Tensor() : var,
@@ -144,13 +144,77 @@ void test_norm(const Norm& t, at::ScalarType type) {
     if (own[i].defined() && !own[i].equal(again[i])) fail(name + parts[i] + ": depends on the number of threads");
 }
 
+// A convolution and its norm in evaluation, in each type and in float64.
+struct Evaluated {
+  at::Tensor x, w, residual;
+  cordon::Norm norm;
+
+  Evaluated(const Conv& c, bool with_residual) {
+    x = at::randn({c.n, c.ci, c.h, c.w}).contiguous(kLast);
+    w = (at::randn({c.co, c.ci, c.k, c.k}) / c.k).contiguous(kLast);
+    norm = {at::rand({c.co}) + 0.5, at::randn({c.co}), at::randn({c.co}), at::rand({c.co}) + 0.5, cordon::NormRunning, 0.1, 1e-5};
+    if (with_residual) residual = at::randn_like(at::conv2d(x, w, {}, {c.stride, c.stride}, {c.padding, c.padding})).contiguous(kLast);
+  }
+  at::Tensor own(const Conv& c, bool relu) const { return cordon::conv_norm(x, w, c.stride, c.padding, norm, residual, relu); }
+  at::Tensor aten(const Conv& c, bool relu, at::ScalarType t) const {
+    auto y = at::conv2d(x.to(t), w.to(t), {}, {c.stride, c.stride}, {c.padding, c.padding});
+    y = at::batch_norm(y, norm.weight.to(t), norm.bias.to(t), norm.running_mean.to(t), norm.running_var.to(t), false, 0.1, 1e-5, false);
+    if (residual.defined()) y = y + residual.to(t);
+    return relu ? y.relu() : y;
+  }
+  void check(const std::string& name, const Conv& c, bool relu) const {
+    compare(name, own(c, relu), aten(c, relu, at::kFloat), aten(c, relu, at::kDouble));
+  }
+};
+
+void test_folded(const Conv& c, bool residual, bool relu) {
+  auto name = "folded " + std::to_string(c.n) + "x" + std::to_string(c.ci) + "x" + std::to_string(c.h) + "x" +
+              std::to_string(c.w) + " to " + std::to_string(c.co) + " k" + std::to_string(c.k) + " s" +
+              std::to_string(c.stride) + (residual ? " residual" : "") + (relu ? " relu" : "");
+  Evaluated e(c, residual);
+  e.w.requires_grad_(true);
+  auto trained = e.own(c, relu);
+  if (!trained.requires_grad()) fail(name + ": no gradient in grad mode");
+  c10::AutoGradMode off(false);
+  e.check(name, c, relu);
+  auto first = e.own(c, relu);
+  if (!first.equal(e.own(c, relu))) fail(name + ": differs from run to run");
+  // A last, smaller batch uses what is kept in another layout, and the first finds it again.
+  Evaluated few = e;
+  few.x = e.x.narrow(0, 0, 1).contiguous(kLast);
+  if (residual) few.residual = e.residual.narrow(0, 0, 1).contiguous(kLast);
+  few.check(name + ", one image", c, relu);
+  if (!first.equal(e.own(c, relu))) fail(name + ": differs after another batch");
+}
+
+// Nothing kept outlives a change of what it was made of.
+void test_folded_again() {
+  Conv c{8, 32, 4, 4, 32, 1, 1, 0};
+  Evaluated e(c, false);
+  c10::AutoGradMode off(false);
+  e.check("kept", c, true);
+  e.w.copy_(at::randn_like(e.w));
+  e.check("after a write", c, true);
+  e.w.mutable_grad() = at::randn_like(e.w);
+  std::vector<at::Tensor> params = {e.w}, velocity = {at::zeros_like(e.w)};
+  cordon::sgd_step(params, velocity, 0.1, 0.9, 0, false);
+  e.check("after a step", c, true);
+  auto norm = e.norm;
+  norm.mode = cordon::NormTrain;
+  cordon::batch_norm(at::randn({8, 32, 4, 4}).contiguous(kLast) + 3, norm, {}, false);
+  e.check("after new statistics", c, true);
+  e.norm.eps = 0.5;
+  auto exact = e.aten(c, true, at::kDouble);  // with 1e-5
+  if (off_by(e.own(c, true), exact) < 1e-3) fail("folded: another eps was not seen");
+}
+
 // Images that are not channels-last and odd channel counts go to ATen and are right too.
 void test_fallbacks() {
   auto x = at::randn({3, 5, 6, 6}), w = at::randn({7, 5, 1, 1});
   compare("contiguous conv", cordon::conv2d(x, w, 1, 0), at::conv2d(x, w), at::conv2d(x.to(at::kDouble), w.to(at::kDouble)));
   auto d = at::ones({5});
   auto want = at::batch_norm(x, d, d, {}, {}, true, 0.1, 1e-5, false).relu();
-  compare("contiguous norm", cordon::batch_norm(x, d, d, d.clone(), d.clone(), cordon::NormBatch, 0.1, 1e-5, {}, true), want,
+  compare("contiguous norm", cordon::batch_norm(x, {d, d, d.clone(), d.clone(), cordon::NormBatch, 0.1, 1e-5}, {}, true), want,
           want.to(at::kDouble));
   bool threw = false;
   try {
@@ -178,8 +242,8 @@ void test_sgd(int64_t kernel, bool nesterov) {
     cordon::sgd_step(params, velocity, 0.1, 0.9, 1e-2, nesterov);
   }
   checks += 2;
-  if (!(off(p, q) <= 1e-6)) fail("sgd: off by " + std::to_string(off(p, q) * 1e6) + "e-6");
-  if (!(off(v, u) <= 1e-6)) fail("sgd, velocity: off by " + std::to_string(off(v, u) * 1e6) + "e-6");
+  if (!(off_by(p, q) <= 1e-6)) fail("sgd: off by " + std::to_string(off_by(p, q) * 1e6) + "e-6");
+  if (!(off_by(v, u) <= 1e-6)) fail("sgd, velocity: off by " + std::to_string(off_by(v, u) * 1e6) + "e-6");
 }
 
 // Where ReLU's output is NaN its gradient passes, as in ATen.
@@ -273,6 +337,14 @@ int main() {
       // A mean far from 0 shows a one-pass variance.
       test_norm({64, 32, 8, 8, cordon::NormTrain, false, false, true, true, true, 300}, type);
     }
+    for (bool residual : {false, true})
+      for (bool relu : {false, true})
+        for (const auto& c : {Conv{16, 64, 8, 8, 256, 1, 1, 0}, {5, 32, 7, 7, 48, 1, 2, 0}, {40, 512, 1, 1, 80, 1, 1, 0},
+                              {33, 64, 2, 2, 64, 3, 1, 1}, {3, 32, 2, 2, 48, 3, 2, 1}, {5, 48, 1, 1, 32, 3, 1, 1},
+                              {9, 32, 4, 4, 32, 3, 2, 1}, {3, 32, 5, 7, 48, 3, 1, 1}, {20, 64, 16, 16, 64, 3, 1, 1},
+                              {4, 3, 28, 28, 64, 7, 2, 3}, {5, 32, 12, 12, 32, 3, 2, 1}, {4, 8, 5, 5, 20, 1, 1, 0}})
+          test_folded(c, residual, relu);
+    test_folded_again();
     test_fallbacks();
     for (int64_t kernel : {1, 3})
       for (bool nesterov : {false, true}) test_sgd(kernel, nesterov);

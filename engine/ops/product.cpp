@@ -8,6 +8,7 @@
 #include <array>
 #include <dnnl.hpp>
 #include <map>
+#include <unordered_map>
 #endif
 
 namespace cordon {
@@ -50,12 +51,23 @@ dnnl::memory::desc layout(const at::Tensor& m) {
 
 dnnl::memory view(const dnnl::memory::desc& desc, const at::Tensor& m) { return {desc, cpu(), m.data_ptr()}; }
 
-dnnl::matmul::primitive_desc describe(const dnnl::memory::desc& a, const dnnl::memory::desc& b,
-                                      const dnnl::memory::desc& c, const dnnl::primitive_attr& attributes) {
+// bias may be empty.
+dnnl::matmul::primitive_desc describe(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& bias,
+                                      const dnnl::memory::desc& c, const dnnl::post_ops& after) {
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(after);
 #if DNNL_VERSION_MAJOR >= 3
-  return {cpu(), a, b, c, attributes};
+  return {cpu(), a, b, bias, c, attributes};
 #else
-  return {{a, b, c}, attributes, cpu()};
+  return {{a, b, bias, c}, attributes, cpu()};
+#endif
+}
+
+void append_relu(dnnl::post_ops& after) {
+#if DNNL_VERSION_MAJOR >= 3
+  after.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+#else
+  after.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
 #endif
 }
 
@@ -75,12 +87,10 @@ void multiply(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, boo
                                  at::get_num_threads()};  // a product keeps the threads it was made for
   auto it = made.find(key);
   if (it == made.end()) {
-    dnnl::primitive_attr attributes;
     dnnl::post_ops sum;
     if (add) sum.append_sum();
-    attributes.set_post_ops(sum);
     Product p{layout(a), layout(b), layout(c), {}};
-    p.matmul = dnnl::matmul(describe(p.a, p.b, p.c, attributes));
+    p.matmul = dnnl::matmul(describe(p.a, p.b, {}, p.c, sum));
     it = made.emplace(key, std::move(p)).first;
   }
   auto& p = it->second;
@@ -111,6 +121,63 @@ void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, boo
   multiply(a, b, c, add);
 }
 
+struct Packed::Layout {
+  at::Tensor values;  // of b, in the order that desc says
+  dnnl::memory::desc desc;
+  std::map<std::array<int64_t, 5>, Product> made;
+
+  // Moves the values to another order.
+  void arrange(const dnnl::memory::desc& wanted) {
+    if (desc == wanted) return;
+    auto moved = at::empty({(int64_t)wanted.get_size()}, at::kByte);
+    auto from = view(desc, values), to = view(wanted, moved);
+    dnnl::reorder(from, to).execute(stream(), from, to);
+    stream().wait();
+    values = moved;
+    desc = wanted;
+  }
+
+  const Product& product_for(const at::Tensor& a, const at::Tensor& c, const Epilogue& e) {
+    std::array<int64_t, 5> key = {a.size(-2), e.bias.defined(), e.residual.defined(), e.relu, at::get_num_threads()};
+    auto it = made.find(key);
+    if (it != made.end()) return it->second;
+    auto any = dnnl::memory::desc(desc.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
+    Product p{layout(a), {}, layout(c), {}};
+    dnnl::memory::desc bias;
+    if (e.bias.defined()) bias = {{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}};
+    dnnl::post_ops after;
+    if (e.residual.defined()) after.append_binary(dnnl::algorithm::binary_add, p.c);
+    if (e.relu) append_relu(after);
+    auto described = describe(p.a, any, bias, p.c, after);
+    p.b = described.weights_desc();
+    p.matmul = dnnl::matmul(described);
+    return made.emplace(key, std::move(p)).first->second;
+  }
+
+  void multiply(const at::Tensor& a, const at::Tensor& c, const Epilogue& e) {
+    const auto& p = product_for(a, c, e);
+    arrange(p.b);
+    std::unordered_map<int, dnnl::memory> arguments = {
+        {DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, values)}, {DNNL_ARG_DST, view(p.c, c)}};
+    if (e.bias.defined())
+      arguments.emplace(DNNL_ARG_BIAS, dnnl::memory({{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}}, cpu(), e.bias.data_ptr()));
+    if (e.residual.defined())
+      arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, view(p.c, e.residual));
+    p.matmul.execute(stream(), arguments);
+    stream().wait();
+  }
+};
+
+Packed::Packed(const at::Tensor& b) : layout_(new Layout{b, layout(b), {}}) {}
+
+at::Tensor Packed::product(const at::Tensor& a, const Epilogue& e) {
+  auto c = at::empty({a.size(0), layout_->desc.dims()[1]}, a.options());
+  layout_->multiply(a, c, e);
+  return c;
+}
+
+void Packed::products(const at::Tensor& a, const at::Tensor& c) { layout_->multiply(a, c, {}); }
+
 #else
 
 std::string product_library() { return "no oneDNN"; }
@@ -122,6 +189,12 @@ bool fast_bf16_products() { return false; }
 at::Tensor product(const at::Tensor&, const at::Tensor&, at::ScalarType) { TORCH_CHECK(false, "built without oneDNN"); }
 
 void products(const at::Tensor&, const at::Tensor&, const at::Tensor&, bool) { TORCH_CHECK(false, "built without oneDNN"); }
+
+Packed::Packed(const at::Tensor&) { TORCH_CHECK(false, "built without oneDNN"); }
+
+at::Tensor Packed::product(const at::Tensor&, const Epilogue&) { TORCH_CHECK(false, "built without oneDNN"); }
+
+void Packed::products(const at::Tensor&, const at::Tensor&) { TORCH_CHECK(false, "built without oneDNN"); }
 
 #endif
 

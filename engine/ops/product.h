@@ -4,6 +4,7 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <memory>
 #include <string>
 
 namespace cordon {
@@ -25,5 +26,26 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out)
 // The products of two dense batches of matrices (batch × m × k and batch × k × n,
 // or transposed views of such) into a third, or added to what it holds.
 void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add);
+
+// What happens to a product as it is written: + bias (a value per column), + residual
+// (of the product's shape, dense), then ReLU. Float; undefined for none.
+struct Epilogue {
+  at::Tensor bias, residual;
+  bool relu = false;
+};
+
+// The right operand of many products, laid out as oneDNN likes it best. A matrix or a
+// batch of them, float; b's memory is let go with the first product.
+class Packed {
+ public:
+  Packed() = default;  // no operand
+  explicit Packed(const at::Tensor& b);
+  at::Tensor product(const at::Tensor& a, const Epilogue& e);
+  void products(const at::Tensor& a, const at::Tensor& c);  // of a batch, into c (dense)
+
+ private:
+  struct Layout;
+  std::shared_ptr<Layout> layout_;
+};
 
 }  // namespace cordon

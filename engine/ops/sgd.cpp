@@ -37,6 +37,7 @@ void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity
     if (!grad.defined()) continue;
     auto g = grad;
     grad.reset();
+    p.unsafeGetTensorImpl()->bump_version();  // which the pass below does not
     if (momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v)) {
       if (!same_layout(p, g)) g = at::empty_like(p).copy_(g);
       float *to = p.data_ptr<float>(), *speed = v.data_ptr<float>(), *slope = g.data_ptr<float>();

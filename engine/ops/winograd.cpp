@@ -130,12 +130,23 @@ void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform
   });
 }
 
-// Transforms products to the pixels of the tiles from `first` on.
-void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const at::Tensor& image) {
+// The epilogue of a pixel's channels.
+CORDON_VECTORS void finish(float* y, const float* bias, const float* residual, int64_t channels, bool relu) {
+  for (int64_t c = 0; c < channels; c++) {
+    float v = y[c] + bias[c];
+    if (residual) v += residual[c];
+    y[c] = relu && v <= 0 ? 0 : v;
+  }
+}
+
+// Transforms products to the pixels of the tiles from `first` on; a bias calls for the epilogue.
+void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const at::Tensor& image, const Epilogue& e) {
   int64_t count = m.size(1), channels = m.size(2);
   const float* in = m.data_ptr<float>();
   float* out = image.data_ptr<float>();
   auto transform = tiles.method.output;
+  const float* bias = e.bias.defined() ? e.bias.data_ptr<float>() : nullptr;
+  const float* residual = e.residual.defined() ? e.residual.data_ptr<float>() : nullptr;
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> nowhere(channels);
     const float* from[kMost];
@@ -144,6 +155,9 @@ void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const 
       elements(in, m.size(0), count, channels, t, from);
       tiles.pixels(out, channels, first + t, 2, nowhere.data(), to);
       transform(from, to, channels);
+      if (!bias) continue;
+      for (float* y : to)
+        if (y != nowhere.data()) finish(y, bias, residual ? residual + (y - out) : nullptr, channels, e.relu);
     }
   });
 }
@@ -208,16 +222,21 @@ at::Tensor transformed_back(const Method& method, const at::Tensor& u) {
   return weight;
 }
 
-// x by kernels u (products × ci × co).
-at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, const at::Tensor& u) {
-  int64_t ci = u.size(1), co = u.size(2);
+// x by kernels to co channels; multiply makes M of a block's V.
+template <class F>
+at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, int64_t co, F multiply, const Epilogue& e = {}) {
   auto y = at::empty({tiles.n, co, tiles.h, tiles.w}, x.options().memory_format(kLast));
-  each_block(tiles, ci, co, [&](int64_t first, const at::Tensor& v, const at::Tensor& m) {
+  each_block(tiles, x.size(1), co, [&](int64_t first, const at::Tensor& v, const at::Tensor& m) {
     take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
-    products(v, u, m, false);
-    put_together(tiles, m, first, y);
+    multiply(v, m);
+    put_together(tiles, m, first, y, e);
   });
   return y;
+}
+
+// By u, products × ci × co.
+at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, const at::Tensor& u) {
+  return convolve(tiles, x, u.size(2), [&](const at::Tensor& v, const at::Tensor& m) { products(v, u, m, false); });
 }
 
 // The gradient of the kernels, added up block by block.
@@ -263,5 +282,13 @@ bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co) {
 }
 
 at::Tensor winograd(const at::Tensor& x, const at::Tensor& w) { return Winograd::apply(x, w); }
+
+at::Tensor winograd_kernels(const at::Tensor& w, int64_t height, int64_t width) {
+  return transformed(method_of(height, width), w, false).transpose(1, 2);
+}
+
+at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e) {
+  return convolve(Tiles(x), x, e.bias.numel(), [&](const at::Tensor& v, const at::Tensor& m) { kernels.products(v, m); }, e);
+}
 
 }  // namespace cordon

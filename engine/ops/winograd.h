@@ -3,6 +3,8 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include "product.h"
+
 namespace cordon {
 
 // Whether it beats a direct convolution (3×3, stride 1, padding 1, float, on the
@@ -11,5 +13,10 @@ bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co);
 
 // That convolution, with autograd; x and w channels-last. Only with have_products.
 at::Tensor winograd(const at::Tensor& x, const at::Tensor& w);
+
+// The same without autograd in two steps: the kernels transformed for images of a size,
+// and the convolution by them, packed, then the epilogue over rows of pixels.
+at::Tensor winograd_kernels(const at::Tensor& w, int64_t height, int64_t width);
+at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e);
 
 }  // namespace cordon

@@ -229,24 +229,30 @@ func (c *conv) forward(p *pass, x torch.Tensor) torch.Tensor {
 // norm is a batch norm.
 type norm struct{ weight, bias, mean, variance *Param }
 
-// forward normalises, adds the residual unless it is none, and applies ReLU if
-// asked. Frozen batch norms follow the model's rule for them while training.
-func (n *norm) forward(p *pass, x, residual torch.Tensor, relu bool) torch.Tensor {
+// rule is how it behaves in a pass. Frozen batch norms follow the model's rule for them
+// while training.
+func (n *norm) rule(p *pass) (torch.BatchNorm, torch.NormMode) {
 	mode := p.mode
 	if n.weight.frozen && mode != torch.NormRunning {
 		mode = p.model.frozenNorm
 	}
-	return p.BatchNorm(x, torch.BatchNorm{
+	return torch.BatchNorm{
 		Weight: n.weight.tensor, Bias: n.bias.tensor,
 		RunningMean: n.mean.tensor, RunningVar: n.variance.tensor,
 		Momentum: p.momentum, Eps: normEps,
-	}, mode, residual, relu)
+	}, mode
 }
 
-// normalized convolves and normalises. The convolution's output is not kept for a
-// pass without backward.
+// forward normalises, adds the residual unless it is none, and applies ReLU if asked.
+func (n *norm) forward(p *pass, x, residual torch.Tensor, relu bool) torch.Tensor {
+	of, mode := n.rule(p)
+	return p.BatchNorm(x, of, mode, residual, relu)
+}
+
+// normalized convolves and normalises.
 func (p *pass) normalized(c *conv, n *norm, x, residual torch.Tensor, relu bool) torch.Tensor {
-	return p.scoped(func(p *pass) torch.Tensor { return n.forward(p, c.forward(p, x), residual, relu) })
+	of, mode := n.rule(p)
+	return p.ConvNorm(x, c.weight.tensor, c.stride, c.padding, of, mode, residual, relu)
 }
 
 // linear is the final classifier.
