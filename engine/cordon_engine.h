@@ -7,7 +7,8 @@
  * - Tensors are ids that are never used twice: a stale id is an error, not a
  *   crash. 0 is "no tensor".
  * - The first error of a scope sticks: later calls do nothing and return 0.
- *   Nothing throws across this interface.
+ *   No C++ exception crosses this interface, but for memory that runs out in
+ *   opening a scope.
  * - The gradient mode, the device and the precision belong to the scope; no
  *   thread-local state outlives a call.
  * - All calls come from the thread that called cordon_init.
@@ -73,7 +74,8 @@ cordon_tensor cordon_conv2d(cordon_scope *, cordon_tensor x, cordon_tensor weigh
 cordon_tensor cordon_batch_norm(cordon_scope *, cordon_tensor x, cordon_tensor weight, cordon_tensor bias,
                                 cordon_tensor running_mean, cordon_tensor running_var, int32_t mode, double momentum,
                                 double eps, cordon_tensor residual, int32_t relu);
-/* Both, the convolution's output being nobody else's. */
+/* Both, the convolution's output being nobody else's. In a scope without gradients the
+ * residual is used up: its memory may become the result's. */
 cordon_tensor cordon_conv_norm(cordon_scope *, cordon_tensor x, cordon_tensor kernel, int64_t stride, int64_t padding,
                                cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
                                cordon_tensor running_var, int32_t mode, double momentum, double eps,

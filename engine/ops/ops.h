@@ -28,7 +28,7 @@ at::Tensor batch_norm(const at::Tensor& x, const Norm& norm, const at::Tensor& r
 
 // batch_norm of conv2d. Without grad mode and by the running statistics the norm goes into
 // the kernels, which are kept as the products want them until something trains, changes or
-// frees them.
+// frees them; the residual's memory may then become the result's.
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu);
 

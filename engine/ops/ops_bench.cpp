@@ -107,6 +107,44 @@ void bench_norm(int64_t n, int64_t c, int64_t size, bool residual, at::ScalarTyp
               residual ? " + residual" : "", type == at::kFloat ? "fp32" : "bf16", both.own * 1e3, both.aten * 1e3);
 }
 
+// A convolution with its norm in evaluation, n images.
+void bench_evaluation(int64_t n, int64_t ci, int64_t size, int64_t co, int64_t k, int64_t stride, bool residual) {
+  c10::AutoGradMode off(false);
+  auto x = at::randn({n, ci, size, size}).contiguous(kLast), w = make_weight(co, ci, k).detach();
+  auto res = residual ? at::randn_like(conv(false, x, w, stride, k / 2)) : at::Tensor();
+  auto p = make_norm(co);
+  auto t = race(
+      [&](bool own) {
+        if (own) {
+          cordon::conv_norm(x, w, stride, k / 2, {p.weight, p.bias, p.mean, p.var, cordon::NormRunning, 0.1, 1e-5}, res, true);
+          return;
+        }
+        auto y = at::batch_norm(conv(false, x, w, stride, k / 2), p.weight, p.bias, p.mean, p.var, false, 0.1, 1e-5, true);
+        (residual ? y.add_(res) : y).relu_();
+      },
+      7);
+  std::printf("evaluation %4ld %2ldx%-2ld to %4ld k%ld s%ld%s fp32  %6.2f ms (ATen %6.2f)\n", (long)ci, (long)size, (long)size,
+              (long)co, (long)k, (long)stride, residual ? " + residual" : "", t.own * 1e3, t.aten * 1e3);
+}
+
+// SGD over one kernel, against ATen's operations one by one.
+void bench_sgd(int64_t co, int64_t ci, int64_t k) {
+  c10::AutoGradMode off(false);
+  std::vector<at::Tensor> p = {make_weight(co, ci, k).detach()}, v = {at::zeros_like(p[0])};
+  auto g = at::randn_like(p[0]);
+  auto t = race(
+      [&](bool own) {
+        if (own) {
+          p[0].mutable_grad() = g;
+          cordon::sgd_step(p, v, 1e-3, 0.9, 5e-4, false);
+        } else {
+          p[0].add_(v[0].mul_(0.9).add_(g.add(p[0], 5e-4)), -1e-3);
+        }
+      },
+      7);
+  std::printf("sgd %ld parameters  %6.2f ms (ATen %6.2f)\n", (long)p[0].numel(), t.own * 1e3, t.aten * 1e3);
+}
+
 // ---- ResNet-50 ----
 
 struct Layer {
@@ -213,4 +251,6 @@ int main(int argc, char** argv) {
     for (auto& c : convs) bench_conv(n, c[0], c[1], c[2], c[3], c[4], type);
     for (auto& b : norms) bench_norm(n, b[0], b[1], b[2] != 0, type);
   }
+  for (auto& c : convs) bench_evaluation(2 * n, c[0], c[1], c[2], c[3], c[4], c[3] == 1 && c[2] == 4 * c[0]);
+  bench_sgd(512, 512, 3);
 }

@@ -155,7 +155,10 @@ struct Evaluated {
     norm = {at::rand({c.co}) + 0.5, at::randn({c.co}), at::randn({c.co}), at::rand({c.co}) + 0.5, cordon::NormRunning, 0.1, 1e-5};
     if (with_residual) residual = at::randn_like(at::conv2d(x, w, {}, {c.stride, c.stride}, {c.padding, c.padding})).contiguous(kLast);
   }
-  at::Tensor own(const Conv& c, bool relu) const { return cordon::conv_norm(x, w, c.stride, c.padding, norm, residual, relu); }
+  at::Tensor own(const Conv& c, bool relu) const {
+    auto used_up = residual.defined() ? residual.clone() : residual;
+    return cordon::conv_norm(x, w, c.stride, c.padding, norm, used_up, relu);
+  }
   at::Tensor aten(const Conv& c, bool relu, at::ScalarType t) const {
     auto y = at::conv2d(x.to(t), w.to(t), {}, {c.stride, c.stride}, {c.padding, c.padding});
     y = at::batch_norm(y, norm.weight.to(t), norm.bias.to(t), norm.running_mean.to(t), norm.running_var.to(t), false, 0.1, 1e-5, false);

@@ -146,7 +146,7 @@ struct Packed::Layout {
     dnnl::memory::desc bias;
     if (e.bias.defined()) bias = {{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}};
     dnnl::post_ops after;
-    if (e.residual.defined()) after.append_binary(dnnl::algorithm::binary_add, p.c);
+    if (e.residual.defined()) after.append_sum();
     if (e.relu) append_relu(after);
     auto described = describe(p.a, any, bias, p.c, after);
     p.b = described.weights_desc();
@@ -161,8 +161,6 @@ struct Packed::Layout {
         {DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, values)}, {DNNL_ARG_DST, view(p.c, c)}};
     if (e.bias.defined())
       arguments.emplace(DNNL_ARG_BIAS, dnnl::memory({{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}}, cpu(), e.bias.data_ptr()));
-    if (e.residual.defined())
-      arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, view(p.c, e.residual));
     p.matmul.execute(stream(), arguments);
     stream().wait();
   }
@@ -171,7 +169,7 @@ struct Packed::Layout {
 Packed::Packed(const at::Tensor& b) : layout_(new Layout{b, layout(b), {}}) {}
 
 at::Tensor Packed::product(const at::Tensor& a, const Epilogue& e) {
-  auto c = at::empty({a.size(0), layout_->desc.dims()[1]}, a.options());
+  auto c = e.residual.defined() ? e.residual : at::empty({a.size(0), layout_->desc.dims()[1]}, a.options());
   layout_->multiply(a, c, e);
   return c;
 }

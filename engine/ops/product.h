@@ -28,7 +28,8 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out)
 void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add);
 
 // What happens to a product as it is written: + bias (a value per column), + residual
-// (of the product's shape, dense), then ReLU. Float; undefined for none.
+// (of the product's shape, dense; its memory may become the product's), then ReLU.
+// Float; undefined for none.
 struct Epilogue {
   at::Tensor bias, residual;
   bool relu = false;

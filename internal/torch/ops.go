@@ -31,7 +31,7 @@ func (s *Scope) BatchNorm(x Tensor, n BatchNorm, mode NormMode, residual Tensor,
 }
 
 // ConvNorm is BatchNorm of Conv2d with the given kernel. In evaluation (NormRunning, a
-// scope without Grad) the two are one operation.
+// scope without Grad) the two are one operation, which uses the residual up.
 func (s *Scope) ConvNorm(x, kernel Tensor, stride, padding int, n BatchNorm, mode NormMode, residual Tensor, relu bool) Tensor {
 	return Tensor{s.lib.ConvNorm(s.ptr, x.id, kernel.id, int64(stride), int64(padding), n.Weight.id, n.Bias.id,
 		n.RunningMean.id, n.RunningVar.id, int32(mode), n.Momentum, n.Eps, residual.id, flag(relu))}

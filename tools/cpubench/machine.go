@@ -26,6 +26,7 @@ const debianPython = "/usr/bin/python3"
 // examined is the machine and what runs on it.
 type examined struct {
 	processor  string
+	commit     string // of cordon
 	vectors    string // amx, avx512BF16 or noBF16
 	engine     string
 	precisions []string
@@ -43,7 +44,7 @@ type peer struct {
 }
 
 func examine(ctx context.Context, own programs, newest peer) (examined, error) {
-	m := examined{processor: machine.CPU().String(), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
+	m := examined{processor: machine.CPU().String(), commit: commit(ctx), precisions: []string{"fp32", "bf16"}, gflops: map[string]float64{}}
 	engine, err := torch.Open(torch.Options{Threads: 1})
 	if err != nil {
 		return m, err
@@ -122,10 +123,19 @@ func (p programs) productSpeed(ctx context.Context, precision string) (float64, 
 	return best, nil
 }
 
+// commit names what is measured, as far as git knows.
+func commit(ctx context.Context) string {
+	out, err := output(ctx, []string{"git", "describe", "--always", "--exclude=*", "--dirty"}, os.Environ())
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(out)
+}
+
 func (m examined) lines() []string {
 	lines := []string{
 		fmt.Sprintf("processor: %s; %d cores; vectors: %s", m.processor, runtime.NumCPU(), m.vectors),
-		"engine: " + m.engine,
+		fmt.Sprintf("engine: commit %s, %s", m.commit, m.engine),
 	}
 	for _, p := range m.peers {
 		lines = append(lines, fmt.Sprintf("peer: %s, %s", p.name, p.library))
