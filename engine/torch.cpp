@@ -158,7 +158,10 @@ const char* cordon_init(int32_t threads) {
   return init_error.c_str();
 }
 
-void cordon_shutdown(void) { owner = std::thread::id(); }
+void cordon_shutdown(void) {
+  cordon::drop_kept_kernels();
+  owner = std::thread::id();
+}
 int32_t cordon_cuda_devices(void) {
   try {
     return (int32_t)torch::cuda::device_count();

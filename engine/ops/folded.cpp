@@ -145,10 +145,12 @@ bool foldable(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t 
 
 }  // namespace
 
+void drop_kept_kernels() { kept().clear(); }
+
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu) {
   if (at::GradMode::is_enabled())
-    kept().clear();  // training needs the memory
+    drop_kept_kernels();  // training needs the memory
   else if (foldable(x, w, stride, padding, norm, residual))
     return folded(w, norm).convolve(x, w, stride, padding, residual, relu);
   return batch_norm(conv2d(x, w, stride, padding), norm, residual, relu);
