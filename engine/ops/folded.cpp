@@ -1,6 +1,8 @@
 // Evaluation. By the running statistics batch norm is a factor and a summand for every
 // channel. The factor goes into the kernels; the summand, the residual and ReLU are
 // added as the product is written. Kernels are folded and packed once for all batches.
+#include <c10/core/GradMode.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -149,7 +151,7 @@ void drop_kept_kernels() { kept().clear(); }
 
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu) {
-  if (at::GradMode::is_enabled())
+  if (c10::GradMode::is_enabled())
     drop_kept_kernels();  // training needs the memory
   else if (foldable(x, w, stride, padding, norm, residual))
     return folded(w, norm).convolve(x, w, stride, padding, residual, relu);
