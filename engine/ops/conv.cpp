@@ -142,7 +142,7 @@ at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& li
   return kernel;
 }
 
-struct Whole : torch::autograd::Function<Whole> {
+struct Dense : torch::autograd::Function<Dense> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
                             int64_t padding) {
     Shape s(x, weight, stride, padding);
@@ -245,7 +245,7 @@ Way way_of(const Shape& s, at::ScalarType type) {
   if (s.k == 1 && s.padding == 0) return Way::kPointwise;
   if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
     return Way::kWinograd;
-  if (s.pixels() <= 4) return Way::kWhole;
+  if (s.pixels() <= 4) return Way::kDense;
   if (s.k == 3 && s.stride > 1 && s.ci >= 16 &&
       s.n * s.out_pixels() * 9 * s.ci * (int64_t)at::elementSize(type) <= kMostColumns)
     return Way::kColumns;
@@ -263,7 +263,7 @@ at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int6
     switch (way_of(s, type)) {
       case Way::kPointwise: return Pointwise::apply(x, w, stride);
       case Way::kWinograd: return winograd(x, w);
-      case Way::kWhole: return Whole::apply(x, w, stride, padding);
+      case Way::kDense: return Dense::apply(x, w, stride, padding);
       case Way::kColumns: return Strided::apply(x, w, stride, padding);
       case Way::kAten: break;
     }

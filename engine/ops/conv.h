@@ -12,7 +12,7 @@ enum class Way {
   kAten,       // none: oneDNN's convolution
   kPointwise,  // 1×1
   kWinograd,   // 3×3 in fewer multiplications
-  kWhole,      // a kernel as large as the image
+  kDense,      // a kernel as large as the image
   kColumns,    // strided 3×3
 };
 Way way_of(const Shape& s, at::ScalarType type);

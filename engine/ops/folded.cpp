@@ -72,7 +72,7 @@ class Folded {
       case Way::kColumns:
         y = k.packed.product(columns_of(s, x, s.k * s.k * s.ci), {bias_, rows(s.n * s.out_pixels()), relu});
         break;
-      case Way::kWhole:
+      case Way::kDense:
         y = k.packed.product(as_rows(x).view({s.n, -1}), {bias_.repeat({s.out_pixels()}), rows(s.n), relu});
         break;
       case Way::kWinograd: return winograd(x, k.packed, {bias_, rows(s.n * s.out_pixels()), relu});
@@ -93,7 +93,7 @@ class Folded {
     Way way = way_of(s, at::kFloat);
     if (way == Way::kColumns && !columns_pay(s, at::kFloat, 16)) way = Way::kAten;
     std::array<int64_t, 3> key = {(int64_t)way, 0, 0};
-    if (way == Way::kWhole || way == Way::kWinograd) key = {(int64_t)way, s.h, s.w};
+    if (way == Way::kDense || way == Way::kWinograd) key = {(int64_t)way, s.h, s.w};
     auto it = made_.find(key);
     if (it == made_.end()) it = made_.emplace(key, make(way, s, weight * scale_)).first;
     return it->second;
@@ -103,7 +103,7 @@ class Folded {
     switch (way) {
       case Way::kPointwise:
       case Way::kColumns: return {way, Packed(as_rows(w).view({s.co, -1}).t()), {}};
-      case Way::kWhole: return {way, Packed(widened(s, w, at::kFloat).t()), {}};
+      case Way::kDense: return {way, Packed(widened(s, w, at::kFloat).t()), {}};
       case Way::kWinograd: return {way, Packed(winograd_kernels(w, s.h, s.w)), {}};
       case Way::kAten: break;
     }
@@ -130,16 +130,13 @@ Folded& folded(const at::Tensor& weight, const Norm& n) {
   return all.insert_or_assign(weight.unsafeGetTensorImpl(), Folded(weight, n)).first->second;
 }
 
-bool floats(const at::Tensor& t, int64_t channels) {
-  return t.defined() && t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.numel() == channels;
-}
-
 bool foldable(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& n,
               const at::Tensor& residual) {
   if (n.mode != NormRunning || x.scalar_type() != at::kFloat || !in_our_layout(x, w, stride, padding)) return false;
   Shape s(x, w, stride, padding);
+  if (s.co % 16 != 0) return false;  // whose norm is ATen's
   for (const auto* t : {&n.weight, &n.bias, &n.running_mean, &n.running_var})
-    if (s.co % 16 != 0 || !floats(*t, s.co)) return false;
+    if (!per_channel(*t, s.co)) return false;
   return !residual.defined() ||
          (residual.is_cpu() && residual.scalar_type() == at::kFloat && residual.is_contiguous(at::MemoryFormat::ChannelsLast) &&
           residual.sizes() == at::IntArrayRef({s.n, s.co, s.oh, s.ow}));

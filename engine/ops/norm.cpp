@@ -14,6 +14,7 @@
 
 #include "isa.h"
 #include "ops.h"
+#include "shape.h"
 
 namespace cordon {
 namespace {
@@ -290,10 +291,6 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
   }
 };
 
-bool parameter(const at::Tensor& t, int64_t channels) {
-  return t.defined() && t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.numel() == channels;
-}
-
 // What the kernels are written for.
 bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
           const Settings& s) {
@@ -304,8 +301,8 @@ bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              residual.sizes() != x.sizes() || !residual.is_contiguous(kLast)))
     return false;
   int64_t c = x.size(1);
-  if (!parameter(weight, c) || !parameter(bias, c)) return false;
-  return s.mode == NormBatch || (parameter(s.running_mean, c) && parameter(s.running_var, c));
+  if (!per_channel(weight, c) || !per_channel(bias, c)) return false;
+  return s.mode == NormBatch || (per_channel(s.running_mean, c) && per_channel(s.running_var, c));
 }
 
 }  // namespace

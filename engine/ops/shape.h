@@ -1,4 +1,4 @@
-// The sizes of a convolution.
+// The sizes of a convolution, and what belongs to its channels.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -23,5 +23,10 @@ struct Shape {
     return a >= 0 && a < k && b >= 0 && b < k ? a * k + b : -1;
   }
 };
+
+// Whether t is a float for every channel.
+inline bool per_channel(const at::Tensor& t, int64_t channels) {
+  return t.defined() && t.is_cpu() && t.scalar_type() == at::kFloat && t.is_contiguous() && t.numel() == channels;
+}
 
 }  // namespace cordon

@@ -105,7 +105,9 @@ func (a arch) block(b *builder, name string, in, width, stride int) (block, int)
 func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
 	x = p.scoped(func(p *pass) torch.Tensor { return r.stem(p, x) })
 	for _, b := range r.blocks {
-		in := x // goes with the block: the backward pass frees it when it has been there
+		// The input goes with the block: the backward pass frees it when it has been there,
+		// an evaluation writes over it.
+		in := x
 		x = p.scoped(func(inner *pass) torch.Tensor { return b.forward(inner, p.Keep(in, inner.Scope)) })
 	}
 	if r.preact {
