@@ -162,6 +162,7 @@ void cordon_shutdown(void) {
   cordon::drop_kept_kernels();
   owner = std::thread::id();
 }
+
 int32_t cordon_cuda_devices(void) {
   try {
     return (int32_t)torch::cuda::device_count();

@@ -21,63 +21,9 @@ namespace cordon {
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-at::Tensor as_rows(const at::Tensor& image) {
-  return image.contiguous(kLast).permute({0, 2, 3, 1}).reshape({-1, image.size(1)});
-}
-
-at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int64_t c) {
-  return rows.view({n, h, w, c}).permute({0, 3, 1, 2});
-}
-
-at::Tensor strided_pixels(const at::Tensor& x, int64_t stride) {
-  if (stride == 1) return x;
-  constexpr int64_t end = std::numeric_limits<int64_t>::max();
-  return x.slice(2, 0, end, stride).slice(3, 0, end, stride);
-}
-
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
 constexpr int64_t kMostColumns = 128 << 20;  // bytes: columns are many times a large image
-
-// ---- 1×1: a product over the pixels ----
-
-struct Pointwise : torch::autograd::Function<Pointwise> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
-    Shape s(x, weight, stride, 0);
-    auto w = weight.view({s.co, s.ci}).to(x.scalar_type());
-    ctx->save_for_backward({x, w});
-    ctx->saved_data["stride"] = stride;
-    auto y = product(as_rows(strided_pixels(x, stride)), w.t(), x.scalar_type());
-    return as_image(y, s.n, s.oh, s.ow, s.co);
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &w = saved[1];
-    Shape s(x, w.view({w.size(0), w.size(1), 1, 1}), ctx->saved_data["stride"].toInt(), 0);
-    auto dy = as_rows(grads[0]);
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) {
-      dx = as_image(product(dy, w, w.scalar_type()), s.n, s.oh, s.ow, s.ci);
-      if (s.stride != 1) {
-        auto all = at::empty(x.sizes(), x.options().memory_format(kLast)).zero_();
-        strided_pixels(all, s.stride).copy_(dx);
-        dx = all;
-      }
-    }
-    if (ctx->needs_input_grad(1))
-      dw = product(dy.t(), as_rows(strided_pixels(x, s.stride)), at::kFloat).view({s.co, s.ci, 1, 1});
-    return {dx, dw, at::Tensor()};
-  }
-};
-
-// ---- Kernels as large as the image: a product over whole images ----
-//
-// With few pixels most taps of a kernel only ever meet padding. The product is
-// over (pixel, channel) on both sides, with the tap that joins two pixels.
 
 template <class T>
 CORDON_VECTORS void convert(const float* from, T* to, int64_t n) {
@@ -123,7 +69,84 @@ at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type
   return wide;
 }
 
+at::Tensor as_rows(const at::Tensor& image) {
+  return image.contiguous(kLast).permute({0, 2, 3, 1}).reshape({-1, image.size(1)});
+}
+
+at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int64_t c) {
+  return rows.view({n, h, w, c}).permute({0, 3, 1, 2});
+}
+
+at::Tensor strided_pixels(const at::Tensor& x, int64_t stride) {
+  if (stride == 1) return x;
+  constexpr int64_t end = std::numeric_limits<int64_t>::max();
+  return x.slice(2, 0, end, stride).slice(3, 0, end, stride);
+}
+
+bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
+
+bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
+  if (!have_products() || x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
+  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
+  if (w.scalar_type() != at::kFloat) return false;
+  if (x.numel() == 0 || w.numel() == 0 || x.size(1) != w.size(1) || w.size(2) != w.size(3)) return false;
+  if (stride < 1 || padding < 0 || x.size(2) + 2 * padding < w.size(2) || x.size(3) + 2 * padding < w.size(2))
+    return false;
+  return x.is_contiguous(kLast) && w.is_contiguous(kLast);
+}
+
+Way way_of(const Shape& s, at::ScalarType type) {
+  if (s.k == 1 && s.padding == 0) return Way::kPointwise;
+  if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
+    return Way::kWinograd;
+  if (s.pixels() <= 4) return Way::kDense;
+  if (s.k == 3 && s.stride > 1 && s.ci >= 16 &&
+      s.n * s.out_pixels() * 9 * s.ci * (int64_t)at::elementSize(type) <= kMostColumns)
+    return Way::kColumns;
+  return Way::kAten;
+}
+
 namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// ---- 1×1: a product over the pixels ----
+
+struct Pointwise : torch::autograd::Function<Pointwise> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
+    Shape s(x, weight, stride, 0);
+    auto w = weight.view({s.co, s.ci}).to(x.scalar_type());
+    ctx->save_for_backward({x, w});
+    ctx->saved_data["stride"] = stride;
+    auto y = product(as_rows(strided_pixels(x, stride)), w.t(), x.scalar_type());
+    return as_image(y, s.n, s.oh, s.ow, s.co);
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    auto saved = ctx->get_saved_variables();
+    const auto &x = saved[0], &w = saved[1];
+    Shape s(x, w.view({w.size(0), w.size(1), 1, 1}), ctx->saved_data["stride"].toInt(), 0);
+    auto dy = as_rows(grads[0]);
+    at::Tensor dx, dw;
+    if (ctx->needs_input_grad(0)) {
+      dx = as_image(product(dy, w, w.scalar_type()), s.n, s.oh, s.ow, s.ci);
+      if (s.stride != 1) {
+        auto all = at::empty(x.sizes(), x.options().memory_format(kLast)).zero_();
+        strided_pixels(all, s.stride).copy_(dx);
+        dx = all;
+      }
+    }
+    if (ctx->needs_input_grad(1))
+      dw = product(dy.t(), as_rows(strided_pixels(x, s.stride)), at::kFloat).view({s.co, s.ci, 1, 1});
+    return {dx, dw, at::Tensor()};
+  }
+};
+
+// ---- Kernels as large as the image: a product over whole images ----
+//
+// With few pixels most taps of a kernel only ever meet padding. The product is
+// over (pixel, channel) on both sides, with the tap that joins two pixels.
 
 // The gradient of widened: every tap's sum over the pairs of pixels that it joins.
 at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& like) {
@@ -172,12 +195,6 @@ struct Dense : torch::autograd::Function<Dense> {
 // In fp32 on few pixels, the input's gradient on a few more; else only the weight
 // gradient is theirs, the rest is ATen's.
 
-}  // namespace
-
-bool columns_pay(const Shape& s, at::ScalarType type, int64_t most) { return type == at::kFloat && s.pixels() <= most; }
-
-namespace {
-
 // The gradient of columns_of: every input pixel's sum over the output pixels that see it.
 at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
   std::vector<std::vector<int64_t>> seen(s.pixels());
@@ -203,7 +220,7 @@ struct Strided : torch::autograd::Function<Strided> {
     ctx->save_for_backward({x, w});
     ctx->saved_data["stride"] = stride;
     ctx->saved_data["padding"] = padding;
-    if (!columns_pay(s, x.scalar_type(), 16))
+    if (!columns_pay(s, x.scalar_type()))
       return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
     auto y = product(columns_of(s, x, s.k * s.k * s.ci), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
     return as_image(y, s.n, s.oh, s.ow, s.co);
@@ -215,7 +232,7 @@ struct Strided : torch::autograd::Function<Strided> {
     Shape s(x, w, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
     auto dy = as_rows(grads[0]);
     at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0) && columns_pay(s, x.scalar_type(), 64))
+    if (ctx->needs_input_grad(0) && x.scalar_type() == at::kFloat && s.pixels() <= 64)
       dx = image_of(s, product(dy, as_rows(w).view({s.co, -1}), at::kFloat));
     else if (ctx->needs_input_grad(0))
       dx = std::get<0>(at::convolution_backward(grads[0], x, w, at::OptionalIntArrayRef(), {s.stride, s.stride},
@@ -230,27 +247,6 @@ struct Strided : torch::autograd::Function<Strided> {
 };
 
 }  // namespace
-
-bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
-  if (!have_products() || x.dim() != 4 || w.dim() != 4 || !x.is_cpu() || !w.is_cpu()) return false;
-  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
-  if (w.scalar_type() != at::kFloat) return false;
-  if (x.numel() == 0 || w.numel() == 0 || x.size(1) != w.size(1) || w.size(2) != w.size(3)) return false;
-  if (stride < 1 || padding < 0 || x.size(2) + 2 * padding < w.size(2) || x.size(3) + 2 * padding < w.size(2))
-    return false;
-  return x.is_contiguous(kLast) && w.is_contiguous(kLast);
-}
-
-Way way_of(const Shape& s, at::ScalarType type) {
-  if (s.k == 1 && s.padding == 0) return Way::kPointwise;
-  if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
-    return Way::kWinograd;
-  if (s.pixels() <= 4) return Way::kDense;
-  if (s.k == 3 && s.stride > 1 && s.ci >= 16 &&
-      s.n * s.out_pixels() * 9 * s.ci * (int64_t)at::elementSize(type) <= kMostColumns)
-    return Way::kColumns;
-  return Way::kAten;
-}
 
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   auto type = x.scalar_type();

@@ -17,8 +17,8 @@ enum class Way {
 };
 Way way_of(const Shape& s, at::ScalarType type);
 
-// Whether a strided kernel's product pays on `most` pixels and fewer.
-bool columns_pay(const Shape& s, at::ScalarType type, int64_t most);
+// Whether all of a strided 3×3 is products of columns. On more pixels the forward pass is ATen's.
+bool columns_pay(const Shape& s, at::ScalarType type);
 
 // What the ways are written for. Everything else is ATen's.
 bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);

@@ -91,7 +91,7 @@ class Folded {
 
   Kernels& kernels(const Shape& s, const at::Tensor& weight) {
     Way way = way_of(s, at::kFloat);
-    if (way == Way::kColumns && !columns_pay(s, at::kFloat, 16)) way = Way::kAten;
+    if (way == Way::kColumns && !columns_pay(s, at::kFloat)) way = Way::kAten;
     std::array<int64_t, 3> key = {(int64_t)way, 0, 0};
     if (way == Way::kDense || way == Way::kWinograd) key = {(int64_t)way, s.h, s.w};
     auto it = made_.find(key);

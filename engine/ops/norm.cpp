@@ -152,13 +152,6 @@ void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<doub
     add_squares(means + b * c, squares + b * c, mean.data(), c, blocks.size(b), 1.0 / blocks.rows, variance.data());
 }
 
-struct Settings {
-  at::Tensor running_mean, running_var;
-  int mode;
-  double momentum, eps;
-  bool relu;
-};
-
 // What x is normalised by; one float a channel each.
 struct Moments {
   at::Tensor mean, invstd, scale;
@@ -170,14 +163,14 @@ struct Moments {
 
 // Takes the moments of x, or the running ones, and updates those.
 template <class T>
-Moments take_moments(const at::Tensor& x, const at::Tensor& weight, const Settings& s) {
-  Moments out(weight);
-  int64_t c = x.size(1), n = x.numel() / c;
+Moments take_moments(const at::Tensor& x, const Norm& n) {
+  Moments out(n.weight);
+  int64_t c = x.size(1), values = x.numel() / c;
   float *mean = data<float>(out.mean), *inv = data<float>(out.invstd), *scale = data<float>(out.scale);
-  float *running_mean = data<float>(s.running_mean), *running_var = data<float>(s.running_var);
-  const float* w = data<float>(weight);
+  float *running_mean = data<float>(n.running_mean), *running_var = data<float>(n.running_var);
+  const float* w = data<float>(n.weight);
   std::vector<double> means, variances;
-  if (s.mode == NormRunning) {
+  if (n.mode == NormRunning) {
     means.assign(running_mean, running_mean + c);
     variances.assign(running_var, running_var + c);
   } else {
@@ -185,13 +178,13 @@ Moments take_moments(const at::Tensor& x, const at::Tensor& weight, const Settin
   }
   for (int64_t i = 0; i < c; i++) {
     mean[i] = means[i];
-    inv[i] = 1 / std::sqrt(variances[i] + s.eps);
+    inv[i] = 1 / std::sqrt(variances[i] + n.eps);
     scale[i] = w[i] * inv[i];
   }
-  if (s.mode != NormTrain) return out;
+  if (n.mode != NormTrain) return out;
   for (int64_t i = 0; i < c; i++) {
-    running_mean[i] = (1 - s.momentum) * running_mean[i] + s.momentum * means[i];
-    running_var[i] = (1 - s.momentum) * running_var[i] + s.momentum * variances[i] * n / (n - 1);
+    running_mean[i] = (1 - n.momentum) * running_mean[i] + n.momentum * means[i];
+    running_var[i] = (1 - n.momentum) * running_var[i] + n.momentum * variances[i] * values / (values - 1);
   }
   return out;
 }
@@ -270,14 +263,14 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
 
 struct BatchNorm : torch::autograd::Function<BatchNorm> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            const at::Tensor& residual, const Settings& s) {
+                            const at::Tensor& residual, const Norm& n, bool relu) {
     bool full = x.scalar_type() == at::kFloat;
-    auto m = (full ? take_moments<float> : take_moments<uint16_t>)(x, weight, s);
-    auto y = (full ? normalized<float> : normalized<uint16_t>)(x, bias, residual, m, s.relu);
-    Gate gate = !s.relu ? Gate::kNone : residual.numel() > 0 ? Gate::kOutput : Gate::kInput;
+    auto m = (full ? take_moments<float> : take_moments<uint16_t>)(x, n);
+    auto y = (full ? normalized<float> : normalized<uint16_t>)(x, bias, residual, m, relu);
+    Gate gate = !relu ? Gate::kNone : residual.numel() > 0 ? Gate::kOutput : Gate::kInput;
     ctx->save_for_backward({x, gate == Gate::kOutput ? y : at::Tensor(), weight, bias, m.mean, m.invstd, m.scale});
     ctx->saved_data["gate"] = (int64_t)gate;
-    ctx->saved_data["constant"] = s.mode == NormRunning;
+    ctx->saved_data["constant"] = n.mode == NormRunning;
     return y;
   }
 
@@ -287,13 +280,12 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
             ctx->saved_data["constant"].toBool()};
     auto run = s.x.scalar_type() == at::kFloat ? cordon::backward<float> : cordon::backward<uint16_t>;
     auto g = run(grads[0].contiguous(kLast), s, ctx->needs_input_grad(0), ctx->needs_input_grad(3));
-    return {g.x, g.weight, g.bias, g.residual, at::Tensor()};
+    return {g.x, g.weight, g.bias, g.residual, at::Tensor(), at::Tensor()};
   }
 };
 
 // What the kernels are written for.
-bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& residual,
-          const Settings& s) {
+bool ours(const at::Tensor& x, const Norm& n, const at::Tensor& residual) {
   if (!x.is_cpu() || x.dim() != 4 || x.numel() == 0 || x.size(1) % 16 != 0) return false;
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
   if (!x.is_contiguous(kLast)) return false;
@@ -301,8 +293,8 @@ bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              residual.sizes() != x.sizes() || !residual.is_contiguous(kLast)))
     return false;
   int64_t c = x.size(1);
-  if (!per_channel(weight, c) || !per_channel(bias, c)) return false;
-  return s.mode == NormBatch || (per_channel(s.running_mean, c) && per_channel(s.running_var, c));
+  if (!per_channel(n.weight, c) || !per_channel(n.bias, c)) return false;
+  return n.mode == NormBatch || (per_channel(n.running_mean, c) && per_channel(n.running_var, c));
 }
 
 }  // namespace
@@ -310,12 +302,11 @@ bool ours(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
 at::Tensor batch_norm(const at::Tensor& x, const Norm& n, const at::Tensor& residual, bool relu) {
   TORCH_CHECK(x.dim() == 4, "expected 4 dimensions, got ", x.dim());
   TORCH_CHECK(n.mode == NormRunning || x.numel() > x.size(1), "batch statistics need more than one value per channel");
-  Settings s{n.running_mean, n.running_var, n.mode, n.momentum, n.eps, relu};
-  if (ours(x, n.weight, n.bias, residual, s)) {
+  if (ours(x, n, residual)) {
     if (n.mode == NormTrain)  // written to past ATen
       for (auto* t : {&n.running_mean, &n.running_var}) t->unsafeGetTensorImpl()->bump_version();
     // A Function takes no undefined tensors: an empty one stands for no residual.
-    return BatchNorm::apply(x, n.weight, n.bias, residual.defined() ? residual : at::empty({0}), s);
+    return BatchNorm::apply(x, n.weight, n.bias, residual.defined() ? residual : at::empty({0}), n, relu);
   }
   bool alone = n.mode == NormBatch;
   auto y = at::batch_norm(x, n.weight, n.bias, alone ? at::Tensor() : n.running_mean, alone ? at::Tensor() : n.running_var,

@@ -31,6 +31,8 @@ at::Tensor batch_norm(const at::Tensor& x, const Norm& norm, const at::Tensor& r
 // frees them; the residual's memory may then become the result's.
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu);
+
+// Frees the kernels that conv_norm keeps.
 void drop_kept_kernels();
 
 // One step of SGD over all parameters (PyTorch's definition, dampening 0).

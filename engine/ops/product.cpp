@@ -49,6 +49,9 @@ dnnl::memory::desc layout(const at::Tensor& m) {
   return {{m.size(0), m.size(1), m.size(2)}, type, {m.size(1) * m.size(2), s[0], s[1]}};
 }
 
+// Of a value per column.
+dnnl::memory::desc row(int64_t columns) { return {{1, columns}, dnnl::memory::data_type::f32, {columns, 1}}; }
+
 dnnl::memory view(const dnnl::memory::desc& desc, const at::Tensor& m) { return {desc, cpu(), m.data_ptr()}; }
 
 // bias may be empty.
@@ -143,12 +146,10 @@ struct Packed::Layout {
     if (it != made.end()) return it->second;
     auto any = dnnl::memory::desc(desc.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
     Product p{layout(a), {}, layout(c), {}};
-    dnnl::memory::desc bias;
-    if (e.bias.defined()) bias = {{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}};
     dnnl::post_ops after;
     if (e.residual.defined()) after.append_sum();
     if (e.relu) append_relu(after);
-    auto described = describe(p.a, any, bias, p.c, after);
+    auto described = describe(p.a, any, e.bias.defined() ? row(c.size(1)) : dnnl::memory::desc(), p.c, after);
     p.b = described.weights_desc();
     p.matmul = dnnl::matmul(described);
     return made.emplace(key, std::move(p)).first->second;
@@ -159,8 +160,7 @@ struct Packed::Layout {
     arrange(p.b);
     std::unordered_map<int, dnnl::memory> arguments = {
         {DNNL_ARG_SRC, view(p.a, a)}, {DNNL_ARG_WEIGHTS, view(p.b, values)}, {DNNL_ARG_DST, view(p.c, c)}};
-    if (e.bias.defined())
-      arguments.emplace(DNNL_ARG_BIAS, dnnl::memory({{1, c.size(1)}, dnnl::memory::data_type::f32, {c.size(1), 1}}, cpu(), e.bias.data_ptr()));
+    if (e.bias.defined()) arguments.emplace(DNNL_ARG_BIAS, view(row(c.size(1)), e.bias));
     p.matmul.execute(stream(), arguments);
     stream().wait();
   }
@@ -169,6 +169,7 @@ struct Packed::Layout {
 Packed::Packed(const at::Tensor& b) : layout_(new Layout{b, layout(b), {}}) {}
 
 at::Tensor Packed::product(const at::Tensor& a, const Epilogue& e) {
+  TORCH_CHECK(a.size(1) == layout_->desc.dims()[0], "no product of ", a.sizes(), " and ", layout_->desc.dims());
   auto c = e.residual.defined() ? e.residual : at::empty({a.size(0), layout_->desc.dims()[1]}, a.options());
   layout_->multiply(a, c, e);
   return c;

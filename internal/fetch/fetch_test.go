@@ -273,7 +273,6 @@ func TestFolderOfArchives(t *testing.T) {
 	wantSet(t, opt.Dir)
 }
 
-// A named pipe would wait for a writer.
 // A full disk does not make what was downloaded wrong.
 func TestErrorsOfTheMachine(t *testing.T) {
 	for _, c := range []struct {
@@ -293,6 +292,7 @@ func TestErrorsOfTheMachine(t *testing.T) {
 	}
 }
 
+// A named pipe would wait for a writer.
 func TestFromPipe(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
