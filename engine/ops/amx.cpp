@@ -12,7 +12,6 @@
 #include "amx.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <memory>
@@ -34,9 +33,6 @@ namespace cordon {
 
 #ifdef CORDON_AMX
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
@@ -380,10 +376,10 @@ void convolve(const Kernels& k, const Bf16* x, Bf16* y) {
 
 // Rows are shared out where they are many and the sums few, and the threads' sums
 // added up; else channels.
-at::Tensor kernel_gradient(const Operands& p, const at::Tensor& weight) {
+at::Tensor kernel_gradient(const Shape& s, const Operands& p) {
   int64_t rows = pieces(p.rows.count(), kSide), out = p.co / kSide, threads = at::get_num_threads();
   bool by_rows = rows >= p.co;
-  auto dw = at::empty(weight.sizes(), weight.options().memory_format(kLast));
+  auto dw = at::empty({s.co, s.ci, s.k, s.k}, at::TensorOptions().memory_format(kLast));
   // Each thread beyond the first costs a sum as large as the kernel.
   int64_t n = std::min(threads, by_rows ? pieces(rows, 16) : out), size = dw.numel();
   auto others = at::empty({by_rows ? (n - 1) * size : 0}, at::kFloat);
@@ -401,36 +397,11 @@ at::Tensor kernel_gradient(const Operands& p, const at::Tensor& weight) {
   return dw;
 }
 
-struct Tiled : torch::autograd::Function<Tiled> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
-                            int64_t padding) {
-    Shape s(x, weight, stride, padding);
-    ctx->save_for_backward({x, weight});
-    ctx->saved_data["stride"] = stride;
-    ctx->saved_data["padding"] = padding;
-    auto y = at::empty({s.n, s.co, s.oh, s.ow}, x.options().memory_format(kLast));
-    convolve({s, rows_of(s, false), weight.data_ptr<float>(), false}, bits(x), bits(y));
-    return y;
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1];
-    Shape s(x, weight, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
-    auto dy = grads[0].contiguous(kLast);
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) {
-      dx = at::empty(x.sizes(), x.options().memory_format(kLast));
-      convolve({s, rows_of(s, true), weight.data_ptr<float>(), true}, bits(dy), bits(dx));
-    }
-    if (ctx->needs_input_grad(1))
-      dw = kernel_gradient({rows_of(s, false), bits(x), bits(dy), s.ci, s.co}, weight);
-    return {dx, dw, at::Tensor(), at::Tensor()};
-  }
-};
-
 // Channels that all taps of an image's few fill, in whole blocks.
 int64_t columns(const Shape& s) { return pieces(s.k * s.k * s.ci, kSide) * kSide; }
+
+// The 1×1 convolution of the columns.
+Shape of_columns(const Shape& s) { return {s.n, columns(s), s.oh, s.ow, s.co}; }
 
 }  // namespace
 
@@ -441,21 +412,39 @@ bool amx_pays(const Shape& s, bool x_grad) {
   return s.ci % kSide == 0 || (s.ci < kSide && !x_grad && s.n * s.out_pixels() * columns(s) * 2 <= kMost);
 }
 
-at::Tensor amx_conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
-  Shape s(x, w, stride, padding);
-  if (s.ci % kSide == 0) return Tiled::apply(x, w, stride, padding);
-  // A 1×1 convolution of the columns.
-  int64_t full = columns(s);
-  auto image = columns_of(s, x, full).view({s.n, s.oh, s.ow, full}).permute({0, 3, 1, 2});
-  auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, -1}), {0, full - s.k * s.k * s.ci});
-  return Tiled::apply(image, kernels.view({s.co, full, 1, 1}), 1, 0);
+at::Tensor amx_forward(const Shape& s, const at::Tensor& x, const at::Tensor& w) {
+  if (s.ci % kSide != 0) {
+    auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, -1}), {0, columns(s) - s.k * s.k * s.ci});
+    return amx_forward(of_columns(s), columns_of(s, x, columns(s)), kernels);
+  }
+  auto y = at::empty({s.n, s.co, s.oh, s.ow}, x.options().memory_format(kLast));
+  convolve({s, rows_of(s, false), w.data_ptr<float>(), false}, bits(x), bits(y));
+  return y;
+}
+
+at::Tensor amx_input_gradient(const Shape& s, const at::Tensor& dy, const at::Tensor& w) {
+  auto dx = at::empty({s.n, s.ci, s.h, s.w}, dy.options().memory_format(kLast));
+  convolve({s, rows_of(s, true), w.data_ptr<float>(), true}, bits(dy), bits(dx));
+  return dx;
+}
+
+at::Tensor amx_kernel_gradient(const Shape& s, const at::Tensor& x, const at::Tensor& dy) {
+  if (s.ci % kSide != 0) {
+    auto dw = amx_kernel_gradient(of_columns(s), columns_of(s, x, columns(s)), dy);
+    return dw.view({s.co, columns(s)}).narrow(1, 0, s.k * s.k * s.ci).reshape({s.co, s.k, s.k, s.ci}).permute({0, 3, 1, 2});
+  }
+  return kernel_gradient(s, {rows_of(s, false), bits(x), bits(dy), s.ci, s.co});
 }
 
 #else
 
 bool amx_pays(const Shape&, bool) { return false; }
 
-at::Tensor amx_conv2d(const at::Tensor&, const at::Tensor&, int64_t, int64_t) { TORCH_CHECK(false, "built without AMX"); }
+at::Tensor amx_forward(const Shape&, const at::Tensor&, const at::Tensor&) { TORCH_CHECK(false, "built without AMX"); }
+
+at::Tensor amx_input_gradient(const Shape&, const at::Tensor&, const at::Tensor&) { TORCH_CHECK(false, "built without AMX"); }
+
+at::Tensor amx_kernel_gradient(const Shape&, const at::Tensor&, const at::Tensor&) { TORCH_CHECK(false, "built without AMX"); }
 
 #endif
 

@@ -11,7 +11,9 @@ namespace cordon {
 // the gradient of x is wanted.
 bool amx_pays(const Shape& s, bool x_grad);
 
-// The convolution of x (bfloat16) by w (float), with autograd; both channels-last.
-at::Tensor amx_conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
+// The convolution of x (bfloat16) by w (float) and its gradients; all channels-last.
+at::Tensor amx_forward(const Shape& s, const at::Tensor& x, const at::Tensor& w);
+at::Tensor amx_input_gradient(const Shape& s, const at::Tensor& dy, const at::Tensor& w);
+at::Tensor amx_kernel_gradient(const Shape& s, const at::Tensor& x, const at::Tensor& dy);  // float
 
 }  // namespace cordon

@@ -4,16 +4,13 @@
 #include "conv.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <cstring>
-#include <limits>
 #include <vector>
 
 #include "amx.h"
 #include "columns.h"
 #include "isa.h"
-#include "ops.h"
 #include "product.h"
 #include "winograd.h"
 
@@ -25,19 +22,21 @@ namespace {
 
 constexpr int64_t kMostColumns = 128 << 20;  // bytes: columns are many times a large image
 
-template <class T>
-CORDON_VECTORS void convert(const float* from, T* to, int64_t n) {
+template <class From, class To>
+CORDON_VECTORS void convert(const From* from, To* to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = from[i];
 }
 
-CORDON_VECTORS void add(const float* from, float* to, int64_t n) {
+template <class T>
+CORDON_VECTORS void add(const T* from, T* to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] += from[i];
 }
 
 // The sum of some of the rows, of n values each. The first is copied: what is written
 // may be larger than the caches.
-void sum_of(const float* in, const std::vector<int64_t>& rows, int64_t n, float* to) {
-  if (rows.empty()) std::memset(to, 0, n * sizeof(float));
+template <class T>
+void sum_of(const T* in, const std::vector<int64_t>& rows, int64_t n, T* to) {
+  if (rows.empty()) std::memset(to, 0, n * sizeof(T));
   for (size_t r = 0; r < rows.size(); r++) r == 0 ? convert(in + rows[r] * n, to, n) : add(in + rows[r] * n, to, n);
 }
 
@@ -69,19 +68,11 @@ at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type
   return wide;
 }
 
-at::Tensor as_rows(const at::Tensor& image) {
-  return image.contiguous(kLast).permute({0, 2, 3, 1}).reshape({-1, image.size(1)});
+at::Tensor new_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType type) {
+  return at::empty({n, c, h, w}, at::TensorOptions().dtype(type).memory_format(kLast));
 }
 
-at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int64_t c) {
-  return rows.view({n, h, w, c}).permute({0, 3, 1, 2});
-}
-
-at::Tensor strided_pixels(const at::Tensor& x, int64_t stride) {
-  if (stride == 1) return x;
-  constexpr int64_t end = std::numeric_limits<int64_t>::max();
-  return x.slice(2, 0, end, stride).slice(3, 0, end, stride);
-}
+at::Tensor met_pixels(const Shape& s, const at::Tensor& x) { return s.stride == 1 ? x : columns_of(s, x, s.ci); }
 
 bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
 
@@ -95,7 +86,8 @@ bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int
   return x.is_contiguous(kLast) && w.is_contiguous(kLast);
 }
 
-Way way_of(const Shape& s, at::ScalarType type) {
+Way way_of(const Shape& s, at::ScalarType type, bool x_grad) {
+  if (type == at::kBFloat16 && amx_pays(s, x_grad)) return Way::kTiles;
   if (s.k == 1 && s.padding == 0) return Way::kPointwise;
   if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
     return Way::kWinograd;
@@ -108,53 +100,12 @@ Way way_of(const Shape& s, at::ScalarType type) {
 
 namespace {
 
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-// ---- 1×1: a product over the pixels ----
-
-struct Pointwise : torch::autograd::Function<Pointwise> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride) {
-    Shape s(x, weight, stride, 0);
-    auto w = weight.view({s.co, s.ci}).to(x.scalar_type());
-    ctx->save_for_backward({x, w});
-    ctx->saved_data["stride"] = stride;
-    auto y = product(as_rows(strided_pixels(x, stride)), w.t(), x.scalar_type());
-    return as_image(y, s.n, s.oh, s.ow, s.co);
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &w = saved[1];
-    Shape s(x, w.view({w.size(0), w.size(1), 1, 1}), ctx->saved_data["stride"].toInt(), 0);
-    auto dy = as_rows(grads[0]);
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) {
-      dx = as_image(product(dy, w, w.scalar_type()), s.n, s.oh, s.ow, s.ci);
-      if (s.stride != 1) {
-        auto all = at::empty(x.sizes(), x.options().memory_format(kLast)).zero_();
-        strided_pixels(all, s.stride).copy_(dx);
-        dx = all;
-      }
-    }
-    if (ctx->needs_input_grad(1))
-      dw = product(dy.t(), as_rows(strided_pixels(x, s.stride)), at::kFloat).view({s.co, s.ci, 1, 1});
-    return {dx, dw, at::Tensor()};
-  }
-};
-
-// ---- Kernels as large as the image: a product over whole images ----
-//
-// With few pixels most taps of a kernel only ever meet padding. The product is
-// over (pixel, channel) on both sides, with the tap that joins two pixels.
-
 // The gradient of widened: every tap's sum over the pairs of pixels that it joins.
-at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& like) {
+void narrow(const Shape& s, const at::Tensor& wide, const at::Tensor& kernel) {
   std::vector<std::vector<int64_t>> joined(s.k * s.k);
   for (int64_t o = 0; o < s.out_pixels(); o++)
     for (int64_t i = 0; i < s.pixels(); i++)
       if (int64_t tap = s.tap(i, o); tap >= 0) joined[tap].push_back(o * s.co * s.pixels() + i);
-  auto kernel = at::empty(like.sizes(), like.options().memory_format(kLast));
   const float* in = wide.data_ptr<float>();
   float* out = kernel.data_ptr<float>();
   at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
@@ -162,109 +113,109 @@ at::Tensor narrowed(const Shape& s, const at::Tensor& wide, const at::Tensor& li
       for (int64_t tap = 0; tap < s.k * s.k; tap++)
         sum_of(in + c * s.pixels() * s.ci, joined[tap], s.ci, out + (c * s.k * s.k + tap) * s.ci);
   });
-  return kernel;
 }
 
-struct Dense : torch::autograd::Function<Dense> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
-                            int64_t padding) {
-    Shape s(x, weight, stride, padding);
-    auto wide = widened(s, weight, x.scalar_type());
-    ctx->save_for_backward({x, weight, wide});
-    ctx->saved_data["stride"] = stride;
-    ctx->saved_data["padding"] = padding;
-    auto y = product(as_rows(x).view({s.n, -1}), wide.t(), x.scalar_type());
-    return as_image(y, s.n, s.oh, s.ow, s.co);
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &weight = saved[1], &wide = saved[2];
-    Shape s(x, weight, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
-    auto dy = as_rows(grads[0]).view({s.n, -1});
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) dx = as_image(product(dy, wide, wide.scalar_type()), s.n, s.h, s.w, s.ci);
-    if (ctx->needs_input_grad(1))
-      dw = narrowed(s, product(dy.t(), as_rows(x).view({s.n, -1}), at::kFloat), weight);
-    return {dx, dw, at::Tensor(), at::Tensor()};
-  }
-};
-
-// ---- Strided kernels: products of columns ----
-//
-// In fp32 on few pixels, the input's gradient on a few more; else only the weight
-// gradient is theirs, the rest is ATen's.
-
 // The gradient of columns_of: every input pixel's sum over the output pixels that see it.
-at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
+template <class T>
+void spread(const Shape& s, const T* columns, T* image) {
   std::vector<std::vector<int64_t>> seen(s.pixels());
   for (int64_t i = 0; i < s.pixels(); i++)
     for (int64_t o = 0; o < s.out_pixels(); o++)
       if (int64_t tap = s.tap(i, o); tap >= 0) seen[i].push_back(o * s.k * s.k + tap);
-  auto image = at::empty({s.n * s.pixels(), s.ci}, columns.options());
-  const float* in = columns.data_ptr<float>();
-  float* out = image.data_ptr<float>();
   at::parallel_for(0, s.n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++)
       for (int64_t i = 0; i < s.pixels(); i++)
-        sum_of(in + n * s.out_pixels() * s.k * s.k * s.ci, seen[i], s.ci, out + (n * s.pixels() + i) * s.ci);
+        sum_of(columns + n * s.out_pixels() * s.k * s.k * s.ci, seen[i], s.ci, image + (n * s.pixels() + i) * s.ci);
   });
-  return as_image(image, s.n, s.h, s.w, s.ci);
 }
 
-struct Strided : torch::autograd::Function<Strided> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, int64_t stride,
-                            int64_t padding) {
-    Shape s(x, weight, stride, padding);
-    auto w = weight.to(x.scalar_type());
-    ctx->save_for_backward({x, w});
-    ctx->saved_data["stride"] = stride;
-    ctx->saved_data["padding"] = padding;
-    if (!columns_pay(s, x.scalar_type()))
-      return at::conv2d(x, w, {}, {stride, stride}, {padding, padding});
-    auto y = product(columns_of(s, x, s.k * s.k * s.ci), as_rows(w).view({s.co, -1}).t(), x.scalar_type());
-    return as_image(y, s.n, s.oh, s.ow, s.co);
-  }
+at::Tensor image_of(const Shape& s, const at::Tensor& columns) {
+  auto image = new_image(s.n, s.ci, s.h, s.w, columns.scalar_type());
+  if (columns.scalar_type() == at::kFloat)
+    spread(s, columns.data_ptr<float>(), image.data_ptr<float>());
+  else
+    spread(s, columns.data_ptr<at::BFloat16>(), image.data_ptr<at::BFloat16>());
+  return image;
+}
 
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &x = saved[0], &w = saved[1];
-    Shape s(x, w, ctx->saved_data["stride"].toInt(), ctx->saved_data["padding"].toInt());
-    auto dy = as_rows(grads[0]);
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0) && x.scalar_type() == at::kFloat && s.pixels() <= 64)
-      dx = image_of(s, product(dy, as_rows(w).view({s.co, -1}), at::kFloat));
-    else if (ctx->needs_input_grad(0))
-      dx = std::get<0>(at::convolution_backward(grads[0], x, w, at::OptionalIntArrayRef(), {s.stride, s.stride},
-                                                {s.padding, s.padding}, {1, 1}, false, {0, 0}, 1,
-                                                {true, false, false}));
-    if (ctx->needs_input_grad(1)) {
-      dw = product(dy.t(), columns_of(s, x, s.k * s.k * s.ci), at::kFloat);
-      dw = as_image(dw, s.co, s.k, s.k, s.ci);
-    }
-    return {dx, dw, at::Tensor(), at::Tensor()};
+at::Tensor aten_gradient(const Convolution& c, const at::Tensor& dy, bool of_input) {
+  const auto& s = c.shape;
+  auto both = at::convolution_backward(dy, c.x, c.kernel, at::OptionalIntArrayRef(), {s.stride, s.stride}, {s.padding, s.padding},
+                                       {1, 1}, false, {0, 0}, 1, {of_input, !of_input, false});
+  return of_input ? std::get<0>(both) : std::get<1>(both).to(at::kFloat);
+}
+
+at::Tensor kernel_for(const Shape& s, Way way, const at::Tensor& w, at::ScalarType type) {
+  switch (way) {
+    case Way::kDense: return widened(s, w, type);
+    case Way::kWinograd:
+    case Way::kTiles: return w;
+    default: return w.to(type);
   }
-};
+}
+
+// The columns of a product's operand for every output pixel: x's channels or, under all taps, columns.
+int64_t width(const Shape& s) { return s.k * s.k * s.ci; }
 
 }  // namespace
 
-at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
-  auto type = x.scalar_type();
-  if (in_our_layout(x, w, stride, padding)) {
-    Shape s(x, w, stride, padding);
-    // In fp32 on processors without bf16 vectors: ATen's bf16 is slow there, and on 1×1 images wrong (NaN).
-    if (type == at::kBFloat16 && !fast_bf16_products())
-      return conv2d(x.to(at::kFloat), w, stride, padding).to(at::kBFloat16);
-    if (type == at::kBFloat16 && amx_pays(s, x.requires_grad())) return amx_conv2d(x, w, stride, padding);
-    switch (way_of(s, type)) {
-      case Way::kPointwise: return Pointwise::apply(x, w, stride);
-      case Way::kWinograd: return winograd(x, w);
-      case Way::kDense: return Dense::apply(x, w, stride, padding);
-      case Way::kColumns: return Strided::apply(x, w, stride, padding);
-      case Way::kAten: break;
-    }
+Convolution::Convolution(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding)
+    : shape(x, w, stride, padding), way(way_of(shape, x.scalar_type(), x.requires_grad())), x(x),
+      kernel(kernel_for(shape, way, w, x.scalar_type())) {}
+
+at::Tensor Convolution::forward() const {
+  const auto& s = shape;
+  if (way == Way::kWinograd) return winograd(x, kernel);
+  if (way == Way::kTiles) return amx_forward(s, x, kernel);
+  if (way == Way::kAten || (way == Way::kColumns && !columns_pay(s, x.scalar_type())))
+    return at::conv2d(x, kernel, {}, {s.stride, s.stride}, {s.padding, s.padding});
+  auto y = new_image(s.n, s.co, s.oh, s.ow, x.scalar_type());
+  if (way == Way::kDense) {  // over whole images: (pixel, channel) on both sides
+    int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
+    product({x, s.n, in}, Matrix(kernel, out, in).t(), {y, s.n, out});
+  } else {
+    auto in = way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, width(s));
+    int64_t rows = s.n * s.out_pixels();
+    product({in, rows, width(s)}, Matrix(kernel, s.co, width(s)).t(), {y, rows, s.co});
   }
-  return at::conv2d(x, w.to(type), {}, {stride, stride}, {padding, padding});
+  return y;
+}
+
+at::Tensor Convolution::input_gradient(const at::Tensor& dy) const {
+  const auto& s = shape;
+  if (way == Way::kWinograd) return winograd_input_gradient(dy, kernel);
+  if (way == Way::kTiles) return amx_input_gradient(s, dy, kernel);
+  if (way == Way::kAten || (way == Way::kColumns && (x.scalar_type() != at::kFloat || s.pixels() > 64)))
+    return aten_gradient(*this, dy, true);
+  if (way == Way::kDense) {
+    auto dx = new_image(s.n, s.ci, s.h, s.w, x.scalar_type());
+    int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
+    product({dy, s.n, out}, {kernel, out, in}, {dx, s.n, in});
+    return dx;
+  }
+  int64_t rows = s.n * s.out_pixels();
+  auto columns = new_image(s.n, width(s), s.oh, s.ow, x.scalar_type());
+  product({dy, rows, s.co}, {kernel, s.co, width(s)}, {columns, rows, width(s)});
+  return s.k == 1 && s.stride == 1 ? columns : image_of(s, columns);
+}
+
+at::Tensor Convolution::kernel_gradient(const at::Tensor& dy) const {
+  const auto& s = shape;
+  if (way == Way::kWinograd) return winograd_kernel_gradient(x, dy);
+  if (way == Way::kTiles) return amx_kernel_gradient(s, x, dy);
+  if (way == Way::kAten) return aten_gradient(*this, dy, false);
+  auto dw = new_image(s.co, s.ci, s.k, s.k, at::kFloat);
+  if (way == Way::kDense) {
+    int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
+    auto wide = at::empty({out, in}, at::kFloat);
+    product(Matrix(dy, s.n, out).t(), {x, s.n, in}, {wide, out, in});
+    narrow(s, wide, dw);
+    return dw;
+  }
+  auto in = way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, width(s));
+  int64_t rows = s.n * s.out_pixels();
+  product(Matrix(dy, rows, s.co).t(), {in, rows, width(s)}, {dw, s.co, width(s)});
+  return dw;
 }
 
 }  // namespace cordon

@@ -14,21 +14,35 @@ enum class Way {
   kWinograd,   // 3×3 in fewer multiplications
   kDense,      // a kernel as large as the image
   kColumns,    // strided 3×3
+  kTiles,      // AMX
 };
-Way way_of(const Shape& s, at::ScalarType type);
-
-// Whether all of a strided 3×3 is products of columns. On more pixels the forward pass is ATen's.
-bool columns_pay(const Shape& s, at::ScalarType type);
+Way way_of(const Shape& s, at::ScalarType type, bool x_grad);
 
 // What the ways are written for. Everything else is ATen's.
 bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
 
-// The pixels of an image as rows of channels, and back.
-at::Tensor as_rows(const at::Tensor& image);
-at::Tensor as_image(const at::Tensor& rows, int64_t n, int64_t h, int64_t w, int64_t c);
+// A convolution in our layout, and its gradients, without autograd.
+struct Convolution {
+  Shape shape;
+  Way way;
+  at::Tensor x, kernel;  // the kernel as the way wants it
 
-// The pixels that a 1×1 kernel meets.
-at::Tensor strided_pixels(const at::Tensor& x, int64_t stride);
+  Convolution(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
+  Convolution(const Shape& s, Way way, const at::Tensor& x, const at::Tensor& kernel) : shape(s), way(way), x(x), kernel(kernel) {}
+
+  at::Tensor forward() const;
+  at::Tensor input_gradient(const at::Tensor& dy) const;
+  at::Tensor kernel_gradient(const at::Tensor& dy) const;  // float
+};
+
+// Whether all of a strided 3×3 is products of columns. On more pixels the forward pass is ATen's.
+bool columns_pay(const Shape& s, at::ScalarType type);
+
+// An image that is to be written, channels-last: a convolution's result.
+at::Tensor new_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType type);
+
+// The pixels that a 1×1 kernel meets, one after the other.
+at::Tensor met_pixels(const Shape& s, const at::Tensor& x);
 
 // A kernel for whole images: (out pixel, co) × (in pixel, ci), zero where no tap joins the two.
 at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type);

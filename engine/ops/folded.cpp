@@ -1,7 +1,7 @@
 // Evaluation. By the running statistics batch norm is a factor and a summand for every
 // channel. The factor goes into the kernels; the summand, the residual and ReLU are
 // added as the product is written. Kernels are folded and packed once for all batches.
-#include <c10/core/GradMode.h>
+#include "folded.h"
 
 #include <algorithm>
 #include <array>
@@ -59,29 +59,24 @@ class Folded {
   bool alive() const { return seen_.alive(); }
   bool of(const at::Tensor& weight, const Norm& n) const { return eps_ == n.eps && seen_.same(parts(weight, n)); }
 
-  at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, int64_t stride, int64_t padding,
-                      const at::Tensor& residual, bool relu) {
-    Shape s(x, weight, stride, padding);
+  at::Tensor convolve(const Shape& s, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual, bool relu) {
     auto& k = kernels(s, weight);
-    auto rows = [&](int64_t height) { return residual.defined() ? as_rows(residual).view({height, -1}) : residual; };
-    at::Tensor y;
-    switch (k.way) {
-      case Way::kPointwise:
-        y = k.packed.product(as_rows(strided_pixels(x, stride)), {bias_, rows(s.n * s.out_pixels()), relu});
-        break;
-      case Way::kColumns:
-        y = k.packed.product(columns_of(s, x, s.k * s.k * s.ci), {bias_, rows(s.n * s.out_pixels()), relu});
-        break;
-      case Way::kDense:
-        y = k.packed.product(as_rows(x).view({s.n, -1}), {bias_.repeat({s.out_pixels()}), rows(s.n), relu});
-        break;
-      case Way::kWinograd: return winograd(x, k.packed, {bias_, rows(s.n * s.out_pixels()), relu});
-      case Way::kAten:
-        y = at::conv2d(x, k.plain, bias_, {stride, stride}, {padding, padding});
-        if (residual.defined()) y.add_(residual);
-        return relu ? y.relu_() : y;
+    if (k.way == Way::kWinograd) return winograd(x, k.packed, {bias_, residual, relu});
+    if (k.way == Way::kAten) {
+      auto y = at::conv2d(x, k.plain, bias_, {s.stride, s.stride}, {s.padding, s.padding});
+      if (residual.defined()) y.add_(residual);
+      return relu ? y.relu_() : y;
     }
-    return as_image(y, s.n, s.oh, s.ow, s.co);
+    auto y = residual.defined() ? residual : new_image(s.n, s.co, s.oh, s.ow, at::kFloat);
+    int64_t rows = s.n * s.out_pixels(), taps = s.k * s.k * s.ci;
+    if (k.way == Way::kDense) {
+      int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
+      k.packed.product({x, s.n, in}, {y, s.n, out}, {bias_.repeat({s.out_pixels()}), residual, relu});
+    } else {
+      auto in = k.way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, taps);
+      k.packed.product({in, rows, taps}, {y, rows, s.co}, {bias_, residual, relu});
+    }
+    return y;
   }
 
  private:
@@ -90,24 +85,26 @@ class Folded {
   }
 
   Kernels& kernels(const Shape& s, const at::Tensor& weight) {
-    Way way = way_of(s, at::kFloat);
+    Way way = way_of(s, at::kFloat, false);
     if (way == Way::kColumns && !columns_pay(s, at::kFloat)) way = Way::kAten;
     std::array<int64_t, 3> key = {(int64_t)way, 0, 0};
     if (way == Way::kDense || way == Way::kWinograd) key = {(int64_t)way, s.h, s.w};
     auto it = made_.find(key);
-    if (it == made_.end()) it = made_.emplace(key, make(way, s, weight * scale_)).first;
+    if (it == made_.end()) it = made_.emplace(key, make(way, s, (weight * scale_).contiguous(at::MemoryFormat::ChannelsLast))).first;
     return it->second;
   }
 
   static Kernels make(Way way, const Shape& s, const at::Tensor& w) {
     switch (way) {
       case Way::kPointwise:
-      case Way::kColumns: return {way, Packed(as_rows(w).view({s.co, -1}).t()), {}};
-      case Way::kDense: return {way, Packed(widened(s, w, at::kFloat).t()), {}};
-      case Way::kWinograd: return {way, Packed(winograd_kernels(w, s.h, s.w)), {}};
-      case Way::kAten: break;
+      case Way::kColumns: return {way, {w, Matrix(w, s.co, s.k * s.k * s.ci).t()}, {}};
+      case Way::kDense: {
+        auto wide = widened(s, w, at::kFloat);
+        return {way, {wide, Matrix(wide, s.out_pixels() * s.co, s.pixels() * s.ci).t()}, {}};
+      }
+      case Way::kWinograd: return {way, winograd_kernels(w, s.h, s.w), {}};
+      default: return {way, {}, w};
     }
-    return {way, {}, w};
   }
 
   Seen seen_;
@@ -130,29 +127,13 @@ Folded& folded(const at::Tensor& weight, const Norm& n) {
   return all.insert_or_assign(weight.unsafeGetTensorImpl(), Folded(weight, n)).first->second;
 }
 
-bool foldable(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& n,
-              const at::Tensor& residual) {
-  if (n.mode != NormRunning || x.scalar_type() != at::kFloat || !in_our_layout(x, w, stride, padding)) return false;
-  Shape s(x, w, stride, padding);
-  if (s.co % 16 != 0) return false;  // whose norm is ATen's
-  for (const auto* t : {&n.weight, &n.bias, &n.running_mean, &n.running_var})
-    if (!per_channel(*t, s.co)) return false;
-  return !residual.defined() ||
-         (residual.is_cpu() && residual.scalar_type() == at::kFloat && residual.is_contiguous(at::MemoryFormat::ChannelsLast) &&
-          residual.sizes() == at::IntArrayRef({s.n, s.co, s.oh, s.ow}));
-}
-
 }  // namespace
 
 void drop_kept_kernels() { kept().clear(); }
 
-at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
-                     const at::Tensor& residual, bool relu) {
-  if (c10::GradMode::is_enabled())
-    drop_kept_kernels();  // training needs the memory
-  else if (foldable(x, w, stride, padding, norm, residual))
-    return folded(w, norm).convolve(x, w, stride, padding, residual, relu);
-  return batch_norm(conv2d(x, w, stride, padding), norm, residual, relu);
+at::Tensor folded_conv_norm(const Shape& s, const at::Tensor& x, const at::Tensor& w, const Norm& norm,
+                            const at::Tensor& residual, bool relu) {
+  return folded(w, norm).convolve(s, x, w, residual, relu);
 }
 
 }  // namespace cordon

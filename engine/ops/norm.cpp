@@ -1,7 +1,8 @@
 // Batch norm, the addition of a residual and ReLU in one pass over memory, and
 // their gradients in two. Channels-last on the CPU; all else is ATen's.
+#include "norm.h"
+
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
@@ -13,14 +14,10 @@
 #endif
 
 #include "isa.h"
-#include "ops.h"
 #include "shape.h"
 
 namespace cordon {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
@@ -28,9 +25,6 @@ constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 struct Affine {
   const float *mean, *scale, *bias;
 };
-
-// Where ReLU's sign is read from: nowhere (no ReLU), its output y, or x.
-enum class Gate { kNone, kOutput, kInput };
 
 // ---- Kernels, one set for every kind of processor ----
 
@@ -152,21 +146,17 @@ void statistics(const at::Tensor& x, std::vector<double>& mean, std::vector<doub
     add_squares(means + b * c, squares + b * c, mean.data(), c, blocks.size(b), 1.0 / blocks.rows, variance.data());
 }
 
-// What x is normalised by; one float a channel each.
-struct Moments {
-  at::Tensor mean, invstd, scale;
+Affine affine_of(const at::Tensor& moments, const at::Tensor& bias) {
+  const float* mean = data<float>(moments);
+  return {mean, mean + 2 * moments.size(1), data<float>(bias)};
+}
 
-  explicit Moments(const at::Tensor& like) : mean(at::empty_like(like)), invstd(at::empty_like(like)), scale(at::empty_like(like)) {}
-  Moments(const at::Tensor& m, const at::Tensor& i, const at::Tensor& s) : mean(m), invstd(i), scale(s) {}
-  Affine affine(const at::Tensor& bias) const { return {data<float>(mean), data<float>(scale), data<float>(bias)}; }
-};
-
-// Takes the moments of x, or the running ones, and updates those.
+// The moments of x, or the running ones, which are updated.
 template <class T>
-Moments take_moments(const at::Tensor& x, const Norm& n) {
-  Moments out(n.weight);
+at::Tensor take_moments(const at::Tensor& x, const Norm& n) {
   int64_t c = x.size(1), values = x.numel() / c;
-  float *mean = data<float>(out.mean), *inv = data<float>(out.invstd), *scale = data<float>(out.scale);
+  auto moments = at::empty({3, c}, at::kFloat);
+  float *mean = data<float>(moments), *inv = mean + c, *scale = inv + c;
   float *running_mean = data<float>(n.running_mean), *running_var = data<float>(n.running_var);
   const float* w = data<float>(n.weight);
   std::vector<double> means, variances;
@@ -181,60 +171,50 @@ Moments take_moments(const at::Tensor& x, const Norm& n) {
     inv[i] = 1 / std::sqrt(variances[i] + n.eps);
     scale[i] = w[i] * inv[i];
   }
-  if (n.mode != NormTrain) return out;
+  if (n.mode != NormTrain) return moments;
   for (int64_t i = 0; i < c; i++) {
     running_mean[i] = (1 - n.momentum) * running_mean[i] + n.momentum * means[i];
     running_var[i] = (1 - n.momentum) * running_var[i] + n.momentum * variances[i] * values / (values - 1);
   }
-  return out;
+  return moments;
 }
 
+at::Tensor image_like(const at::Tensor& x) { return at::empty(x.sizes(), x.options().memory_format(kLast)); }
+
 template <class T>
-at::Tensor normalized(const at::Tensor& x, const at::Tensor& bias, const at::Tensor& residual, const Moments& m, bool relu) {
-  Blocks blocks(x);
-  auto y = at::empty(x.sizes(), x.options().memory_format(kLast));
+at::Tensor normalized(const Normalization& n, const at::Tensor& residual) {
+  Blocks blocks(n.x);
+  auto y = image_like(n.x);
   const auto& kernels = best_kernels<T>();
-  const T *in = data<T>(x), *res = data<T>(residual);
+  const T *in = data<T>(n.x), *res = data<T>(residual);
   T* out = data<T>(y);
-  auto affine = m.affine(bias);
+  auto affine = affine_of(n.moments, n.bias);
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.normalize(in + at, res ? res + at : nullptr, out + at, rows, blocks.channels, affine, relu);
+    kernels.normalize(in + at, res ? res + at : nullptr, out + at, rows, blocks.channels, affine, n.gate != Gate::kNone);
   });
   return y;
 }
 
-struct Gradients {
-  at::Tensor x, weight, bias, residual;
-};
-
-// What backward works on. y is read only by Gate::kOutput; `constant` says that
-// the moments do not depend on x.
-struct Saved {
-  at::Tensor x, y, weight, bias;
-  Moments moments;
-  Gate gate;
-  bool constant;
-};
-
 template <class T>
-Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool needs_residual) {
-  Blocks blocks(s.x);
+NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const at::Tensor& output, bool wants_x,
+                           bool wants_residual, bool over) {
+  Blocks blocks(n.x);
   int64_t c = blocks.channels;
-  Gradients out;
-  out.weight = at::empty_like(s.weight);
-  out.bias = at::empty_like(s.weight);
+  NormGradients out;
+  out.weight = at::empty({c}, at::kFloat);
+  out.bias = at::empty({c}, at::kFloat);
   const auto& kernels = best_kernels<T>();
-  const T *dy = data<T>(grad), *y = data<T>(s.y), *in = data<T>(s.x);
-  Gate gate = s.gate;
+  Gate gate = n.gate;
+  const T *dy = data<T>(grad), *y = gate == Gate::kOutput ? data<T>(output) : nullptr, *in = data<T>(n.x);
   T* dz = nullptr;  // where the gradient before ReLU is wanted by itself
-  if (needs_residual) out.residual = gate == Gate::kNone ? grad : at::empty_like(grad);
-  if (needs_residual && gate != Gate::kNone) dz = data<T>(out.residual);
-  auto affine = s.moments.affine(s.bias);
+  if (wants_residual) out.residual = gate == Gate::kNone ? grad : image_like(n.x);
+  if (wants_residual && gate != Gate::kNone) dz = data<T>(out.residual);
+  auto affine = affine_of(n.moments, n.bias);
 
   auto both = at::empty({2, blocks.count, c}, at::kFloat);
   float *sums = data<float>(both), *dots = sums + blocks.count * c;
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.gradient_sums(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, sums + b * c, dots + b * c);
+    kernels.gradient_sums(dy + at, y ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, sums + b * c, dots + b * c);
   });
   std::vector<double> sum(c), dot(c);
   for (int64_t b = 0; b < blocks.count; b++) {
@@ -242,77 +222,56 @@ Gradients backward(const at::Tensor& grad, const Saved& s, bool needs_x, bool ne
     add(dots + b * c, c, 1, dot.data());
   }
   std::vector<float> slope(c), offset(c);
-  const float* inv = data<float>(s.moments.invstd);
+  const float* inv = affine.mean + c;
+  float *dw = data<float>(out.weight), *db = data<float>(out.bias);
   for (int64_t i = 0; i < c; i++) {
-    data<float>(out.bias)[i] = sum[i];
-    data<float>(out.weight)[i] = dot[i] * inv[i];
-    if (s.constant) continue;
+    db[i] = sum[i];
+    dw[i] = dot[i] * inv[i];
+    if (n.constant) continue;
     slope[i] = -(double)affine.scale[i] * inv[i] * inv[i] * dot[i] / blocks.rows;
     offset[i] = -(double)affine.scale[i] * sum[i] / blocks.rows;
   }
-  if (!needs_x) return out;
+  if (!wants_x) return out;
 
-  out.x = at::empty_like(grad);
+  out.x = over ? n.x : image_like(n.x);
+  if (over) out.x.unsafeGetTensorImpl()->bump_version();
   T* dx = data<T>(out.x);
-  if (dz) dy = dz, gate = Gate::kNone;
+  if (dz) dy = dz, y = nullptr, gate = Gate::kNone;
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.gradient(dy + at, gate == Gate::kOutput ? y + at : nullptr, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
+    kernels.gradient(dy + at, y ? y + at : nullptr, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
   });
   return out;
 }
 
-struct BatchNorm : torch::autograd::Function<BatchNorm> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            const at::Tensor& residual, const Norm& n, bool relu) {
-    bool full = x.scalar_type() == at::kFloat;
-    auto m = (full ? take_moments<float> : take_moments<uint16_t>)(x, n);
-    auto y = (full ? normalized<float> : normalized<uint16_t>)(x, bias, residual, m, relu);
-    Gate gate = !relu ? Gate::kNone : residual.numel() > 0 ? Gate::kOutput : Gate::kInput;
-    ctx->save_for_backward({x, gate == Gate::kOutput ? y : at::Tensor(), weight, bias, m.mean, m.invstd, m.scale});
-    ctx->saved_data["gate"] = (int64_t)gate;
-    ctx->saved_data["constant"] = n.mode == NormRunning;
-    return y;
-  }
+bool is_float(const at::Tensor& x) { return x.scalar_type() == at::kFloat; }
 
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto v = ctx->get_saved_variables();
-    Saved s{v[0], v[1], v[2], v[3], Moments(v[4], v[5], v[6]), (Gate)ctx->saved_data["gate"].toInt(),
-            ctx->saved_data["constant"].toBool()};
-    auto run = s.x.scalar_type() == at::kFloat ? cordon::backward<float> : cordon::backward<uint16_t>;
-    auto g = run(grads[0].contiguous(kLast), s, ctx->needs_input_grad(0), ctx->needs_input_grad(3));
-    return {g.x, g.weight, g.bias, g.residual, at::Tensor(), at::Tensor()};
-  }
-};
+}  // namespace
 
-// What the kernels are written for.
-bool ours(const at::Tensor& x, const Norm& n, const at::Tensor& residual) {
-  if (!x.is_cpu() || x.dim() != 4 || x.numel() == 0 || x.size(1) % 16 != 0) return false;
-  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
-  if (!x.is_contiguous(kLast)) return false;
-  if (residual.defined() && (!residual.is_cpu() || residual.scalar_type() != x.scalar_type() ||
-                             residual.sizes() != x.sizes() || !residual.is_contiguous(kLast)))
+bool norm_in_our_layout(at::ScalarType type, at::IntArrayRef sizes, const Norm& n, const at::Tensor& residual) {
+  if (type != at::kFloat && type != at::kBFloat16) return false;
+  int64_t c = sizes[1];
+  if (c % 16 != 0 || c10::multiply_integers(sizes) == 0) return false;
+  if (residual.defined() && (!residual.is_cpu() || residual.scalar_type() != type || residual.sizes() != sizes ||
+                             !residual.is_contiguous(kLast)))
     return false;
-  int64_t c = x.size(1);
   if (!per_channel(n.weight, c) || !per_channel(n.bias, c)) return false;
   return n.mode == NormBatch || (per_channel(n.running_mean, c) && per_channel(n.running_var, c));
 }
 
-}  // namespace
+Normalization::Normalization(const at::Tensor& x, const Norm& n, bool residual, bool relu)
+    : x(x), weight(n.weight), bias(n.bias), moments((is_float(x) ? take_moments<float> : take_moments<uint16_t>)(x, n)),
+      gate(!relu      ? Gate::kNone
+           : residual ? Gate::kOutput
+                      : Gate::kInput),
+      constant(n.mode == NormRunning) {}
 
-at::Tensor batch_norm(const at::Tensor& x, const Norm& n, const at::Tensor& residual, bool relu) {
-  TORCH_CHECK(x.dim() == 4, "expected 4 dimensions, got ", x.dim());
-  TORCH_CHECK(n.mode == NormRunning || x.numel() > x.size(1), "batch statistics need more than one value per channel");
-  if (ours(x, n, residual)) {
-    if (n.mode == NormTrain)  // written to past ATen
-      for (auto* t : {&n.running_mean, &n.running_var}) t->unsafeGetTensorImpl()->bump_version();
-    // A Function takes no undefined tensors: an empty one stands for no residual.
-    return BatchNorm::apply(x, n.weight, n.bias, residual.defined() ? residual : at::empty({0}), n, relu);
-  }
-  bool alone = n.mode == NormBatch;
-  auto y = at::batch_norm(x, n.weight, n.bias, alone ? at::Tensor() : n.running_mean, alone ? at::Tensor() : n.running_var,
-                          n.mode != NormRunning, n.momentum, n.eps, /*cudnn_enabled=*/true);
-  if (residual.defined()) y = y.add_(residual);
-  return relu ? y.relu_() : y;
+at::Tensor Normalization::forward(const at::Tensor& residual) const {
+  return (is_float(x) ? normalized<float> : normalized<uint16_t>)(*this, residual);
+}
+
+NormGradients Normalization::gradients(const at::Tensor& dy, const at::Tensor& y, bool wants_x, bool wants_residual,
+                                       bool over) const {
+  return (is_float(x) ? gradients_of<float> : gradients_of<uint16_t>)(*this, dy, y, wants_x, wants_residual, over);
 }
 
 }  // namespace cordon

@@ -4,8 +4,10 @@
 #pragma once
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 
 namespace cordon {
 
@@ -18,31 +20,47 @@ bool have_products();
 // Whether the processor has the vectors for bfloat16 products.
 bool fast_bf16_products();
 
-// a (m × k) times b (k × n), both float or both bfloat16, as the type `out`. Of
-// each operand's strides one is 1: a transposed view costs nothing. Only with
-// have_products, and on the engine's one thread.
-at::Tensor product(const at::Tensor& a, const at::Tensor& b, at::ScalarType out);
+// A matrix somewhere in memory, or a dense batch of them: float or bfloat16. Of the
+// strides (in elements) one is 1. Plain, for a tensor's view costs a microsecond.
+struct Matrix {
+  void* data;
+  at::ScalarType type;
+  int64_t rows, columns;
+  int64_t row_stride, column_stride;
+  int64_t batch = 0;  // 0 for a single one
 
-// The products of two dense batches of matrices (batch × m × k and batch × k × n,
-// or transposed views of such) into a third, or added to what it holds.
-void products(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, bool add);
+  // A tensor's elements in the order of its memory.
+  Matrix(const at::Tensor& t, int64_t rows, int64_t columns, int64_t batch = 0)
+      : data(t.data_ptr()), type(t.scalar_type()), rows(rows), columns(columns), row_stride(columns), column_stride(1), batch(batch) {
+    TORCH_CHECK_VALUE(t.numel() >= std::max<int64_t>(batch, 1) * rows * columns, t.numel(), " elements are no ", rows, " x ", columns);
+  }
+  Matrix t() const {
+    Matrix m = *this;
+    std::swap(m.rows, m.columns);
+    std::swap(m.row_stride, m.column_stride);
+    return m;
+  }
+};
+
+// The product of a (m × k) and b (k × n), both float or both bfloat16, into c (dense),
+// or added to what c holds. Transposing an operand costs nothing. Only with
+// have_products, and on the engine's one thread.
+void product(const Matrix& a, const Matrix& b, const Matrix& c, bool add = false);
 
 // What happens to a product as it is written: + bias (a value per column), + residual
-// (of the product's shape, dense; its memory may become the product's), then ReLU.
-// Float; undefined for none.
+// (of the product's shape, dense), then ReLU. Float; undefined for none.
 struct Epilogue {
   at::Tensor bias, residual;
   bool relu = false;
 };
 
-// The right operand of many products, laid out as oneDNN likes it best. A matrix or a
-// batch of them, float; b's memory is let go with the first product.
+// The right operand of many products, laid out as oneDNN likes it best. Float; `memory`
+// holds b and is let go with the first product.
 class Packed {
  public:
   Packed() = default;  // no operand
-  explicit Packed(const at::Tensor& b);
-  at::Tensor product(const at::Tensor& a, const Epilogue& e);
-  void products(const at::Tensor& a, const at::Tensor& c);  // of a batch, into c (dense)
+  Packed(const at::Tensor& memory, const Matrix& b);
+  void product(const Matrix& a, const Matrix& c, const Epilogue& e);  // a residual is in c already
 
  private:
   struct Layout;

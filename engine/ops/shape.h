@@ -9,6 +9,9 @@ struct Shape {
   int64_t co, oh, ow, k;  // output and kernel
   int64_t stride, padding;
 
+  // A 1×1 convolution of n images of h × w.
+  Shape(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co)
+      : n(n), ci(ci), h(h), w(w), co(co), oh(h), ow(w), k(1), stride(1), padding(0) {}
   Shape(const at::Tensor& x, const at::Tensor& weight, int64_t s, int64_t p)
       : n(x.size(0)), ci(x.size(1)), h(x.size(2)), w(x.size(3)), co(weight.size(0)), k(weight.size(2)), stride(s),
         padding(p) {

@@ -12,7 +12,6 @@
 #include "winograd.h"
 
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -24,9 +23,6 @@
 
 namespace cordon {
 namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
@@ -113,18 +109,17 @@ void elements(P all, int64_t products, int64_t count, int64_t channels, int64_t 
 constexpr int64_t kGrain = 16;  // tiles that are worth a thread
 
 // Transforms the size × size pixels of `out`'s tiles, which begin at `first`.
-void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform transform, int64_t first,
-                const at::Tensor& out) {
-  int64_t count = out.size(1), channels = out.size(2);
+void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform transform, int64_t first, const Matrix& out) {
+  int64_t count = out.rows, channels = out.columns;
   const float* in = image.data_ptr<float>();
-  float* to = out.data_ptr<float>();
+  float* to = static_cast<float*>(out.data);
   const std::vector<float> zeros(channels);
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     const float* from[kMost];
     float* where[kMost];
     for (int64_t t = begin; t < end; t++) {
       tiles.pixels(in, channels, first + t, size, zeros.data(), from);
-      elements(to, out.size(0), count, channels, t, where);
+      elements(to, out.batch, count, channels, t, where);
       transform(from, where, channels);
     }
   });
@@ -140,9 +135,9 @@ CORDON_VECTORS void finish(float* y, const float* bias, const float* residual, i
 }
 
 // Transforms products to the pixels of the tiles from `first` on; a bias calls for the epilogue.
-void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const at::Tensor& image, const Epilogue& e) {
-  int64_t count = m.size(1), channels = m.size(2);
-  const float* in = m.data_ptr<float>();
+void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::Tensor& image, const Epilogue& e) {
+  int64_t count = m.rows, channels = m.columns;
+  const float* in = static_cast<const float*>(m.data);
   float* out = image.data_ptr<float>();
   auto transform = tiles.method.output;
   const float* bias = e.bias.defined() ? e.bias.data_ptr<float>() : nullptr;
@@ -152,7 +147,7 @@ void put_together(const Tiles& tiles, const at::Tensor& m, int64_t first, const 
     const float* from[kMost];
     float* to[4];
     for (int64_t t = begin; t < end; t++) {
-      elements(in, m.size(0), count, channels, t, from);
+      elements(in, m.batch, count, channels, t, from);
       tiles.pixels(out, channels, first + t, 2, nowhere.data(), to);
       transform(from, to, channels);
       if (!bias) continue;
@@ -177,10 +172,7 @@ void each_block(const Tiles& tiles, int64_t ci, int64_t co, F f) {
   auto v = at::empty({products * height * ci}, at::kFloat), m = at::empty({products * height * co}, at::kFloat);
   for (int64_t first = 0; first < tiles.count; first += height) {
     int64_t size = std::min(height, tiles.count - first);
-    auto part = [&](const at::Tensor& all, int64_t channels) {
-      return all.narrow(0, 0, products * size * channels).view({products, size, channels});
-    };
-    f(first, part(v, ci), part(m, co));
+    f(first, Matrix(v, size, ci, products), Matrix(m, size, co, products));
   }
 }
 
@@ -226,7 +218,7 @@ at::Tensor transformed_back(const Method& method, const at::Tensor& u) {
 template <class F>
 at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, int64_t co, F multiply, const Epilogue& e = {}) {
   auto y = at::empty({tiles.n, co, tiles.h, tiles.w}, x.options().memory_format(kLast));
-  each_block(tiles, x.size(1), co, [&](int64_t first, const at::Tensor& v, const at::Tensor& m) {
+  each_block(tiles, x.size(1), co, [&](int64_t first, const Matrix& v, const Matrix& m) {
     take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
     multiply(v, m);
     put_together(tiles, m, first, y, e);
@@ -234,40 +226,18 @@ at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, int64_t co, F multi
   return y;
 }
 
-// By u, products × ci × co.
-at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, const at::Tensor& u) {
-  return convolve(tiles, x, u.size(2), [&](const at::Tensor& v, const at::Tensor& m) { products(v, u, m, false); });
-}
-
 // The gradient of the kernels, added up block by block.
 at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Tensor& dy) {
   int64_t ci = x.size(1), co = dy.size(1);
   auto du = at::empty({tiles.method.products, co, ci}, at::kFloat);
-  each_block(tiles, ci, co, [&](int64_t first, const at::Tensor& v, const at::Tensor& dm) {
+  Matrix sums(du, co, ci, tiles.method.products);
+  each_block(tiles, ci, co, [&](int64_t first, const Matrix& v, const Matrix& dm) {
     take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
     take_apart(tiles, dy, 2, tiles.method.output_gradient, first, dm);
-    products(dm.transpose(1, 2), v, du, first > 0);
+    product(dm.t(), v, sums, first > 0);
   });
   return transformed_back(tiles.method, du);
 }
-
-struct Winograd : torch::autograd::Function<Winograd> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight) {
-    ctx->save_for_backward({x, weight});
-    Tiles tiles(x);
-    return convolve(tiles, x, transformed(tiles.method, weight, false).transpose(1, 2));
-  }
-
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    Tiles tiles(saved[0]);
-    auto dy = grads[0].contiguous(kLast);
-    at::Tensor dx, dw;
-    if (ctx->needs_input_grad(0)) dx = convolve(tiles, dy, transformed(tiles.method, saved[1], true));
-    if (ctx->needs_input_grad(1)) dw = kernel_gradient(tiles, saved[0], dy);
-    return {dx, dw};
-  }
-};
 
 }  // namespace
 
@@ -281,14 +251,30 @@ bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co) {
          16 * tiles * 10 <= 9 * h * w * 6;
 }
 
-at::Tensor winograd(const at::Tensor& x, const at::Tensor& w) { return Winograd::apply(x, w); }
+at::Tensor winograd(const at::Tensor& x, const at::Tensor& w) {
+  Tiles tiles(x);
+  auto u = transformed(tiles.method, w, false);
+  auto kernels = Matrix(u, w.size(0), w.size(1), tiles.method.products).t();
+  return convolve(tiles, x, w.size(0), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); });
+}
 
-at::Tensor winograd_kernels(const at::Tensor& w, int64_t height, int64_t width) {
-  return transformed(method_of(height, width), w, false).transpose(1, 2);
+at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w) {
+  Tiles tiles(dy);
+  auto u = transformed(tiles.method, w, true);
+  Matrix kernels(u, w.size(0), w.size(1), tiles.method.products);
+  return convolve(tiles, dy, w.size(1), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); });
+}
+
+at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy) { return kernel_gradient(Tiles(x), x, dy); }
+
+Packed winograd_kernels(const at::Tensor& w, int64_t height, int64_t width) {
+  const auto& method = method_of(height, width);
+  auto u = transformed(method, w, false);
+  return {u, Matrix(u, w.size(0), w.size(1), method.products).t()};
 }
 
 at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e) {
-  return convolve(Tiles(x), x, e.bias.numel(), [&](const at::Tensor& v, const at::Tensor& m) { kernels.products(v, m); }, e);
+  return convolve(Tiles(x), x, e.bias.numel(), [&](const Matrix& v, const Matrix& m) { kernels.product(v, m, {}); }, e);
 }
 
 }  // namespace cordon

@@ -11,12 +11,14 @@ namespace cordon {
 // CPU) of n × ci × h × w to co channels. Asks the shape alone.
 bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co);
 
-// That convolution, with autograd; x and w channels-last. Only with have_products.
+// That convolution and its gradients; all channels-last. Only with have_products.
 at::Tensor winograd(const at::Tensor& x, const at::Tensor& w);
+at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w);
+at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy);
 
-// The same without autograd in two steps: the kernels transformed for images of a size,
-// and the convolution by them, packed, then the epilogue over rows of pixels.
-at::Tensor winograd_kernels(const at::Tensor& w, int64_t height, int64_t width);
+// The same in two steps: the kernels transformed for images of a size, and the
+// convolution by them, then the epilogue over rows of pixels.
+Packed winograd_kernels(const at::Tensor& w, int64_t height, int64_t width);
 at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e);
 
 }  // namespace cordon
