@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 6
+#define CORDON_ENGINE_ABI 7
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
@@ -101,10 +101,11 @@ cordon_tensor cordon_argmax(cordon_scope *, cordon_tensor x); /* over the last d
 /* Learning */
 void cordon_backward(cordon_scope *, cordon_tensor loss);
 cordon_tensor cordon_grad(cordon_scope *, cordon_tensor); /* an error where there is none */
-/* One step of SGD as PyTorch defines it, then the gradients are dropped.
- * velocity may hold 0 where momentum is 0. Parameters without a gradient are left alone. */
-void cordon_sgd_step(cordon_scope *, const cordon_tensor *params, const cordon_tensor *velocity, int32_t count,
-                     double rate, double momentum, double weight_decay, int32_t nesterov);
+/* backward and one step of SGD as PyTorch defines it: each parameter is moved as soon as its
+ * gradient is known, and the gradient dropped. velocity may hold 0 where momentum is 0.
+ * Parameters that the loss does not depend on are left alone. */
+void cordon_descend(cordon_scope *, cordon_tensor loss, const cordon_tensor *params, const cordon_tensor *velocity,
+                    int32_t count, double rate, double momentum, double weight_decay, int32_t nesterov);
 
 #ifdef __cplusplus
 }

@@ -342,16 +342,15 @@ cordon_tensor cordon_grad(cordon_scope* s, cordon_tensor t) {
   });
 }
 
-void cordon_sgd_step(cordon_scope* s, const cordon_tensor* params, const cordon_tensor* velocity, int32_t count,
-                     double rate, double momentum, double weight_decay, int32_t nesterov) {
-  guarded(s, "sgd_step", [&] {
-    c10::AutoGradMode off(false);
+void cordon_descend(cordon_scope* s, cordon_tensor loss, const cordon_tensor* params, const cordon_tensor* velocity,
+                    int32_t count, double rate, double momentum, double weight_decay, int32_t nesterov) {
+  guarded(s, "descend", [&] {
     std::vector<at::Tensor> p, v;
     for (int32_t i = 0; i < count; i++) {
       p.push_back(get(params[i]));
       v.push_back(get_or_none(velocity[i]));
     }
-    cordon::sgd_step(p, v, rate, momentum, weight_decay, nesterov != 0);
+    cordon::descend(get(loss), p, v, {rate, momentum, weight_decay, nesterov != 0});
   });
 }
 

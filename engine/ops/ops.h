@@ -35,9 +35,14 @@ at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, i
 // Frees the kernels that conv_norm keeps.
 void drop_kept_kernels();
 
-// One step of SGD over all parameters (PyTorch's definition, dampening 0).
-// Drops the gradients. Call it without grad mode.
-void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, double rate, double momentum,
-              double weight_decay, bool nesterov);
+// SGD by PyTorch's definition, dampening 0.
+struct Sgd {
+  double rate, momentum, weight_decay;
+  bool nesterov;
+};
+
+// One step against the gradient of a loss. Each parameter is moved as soon as its gradient is
+// known, while that is in the cache, and the gradient dropped.
+void descend(const at::Tensor& loss, std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, const Sgd& sgd);
 
 }  // namespace cordon

@@ -127,21 +127,21 @@ void bench_evaluation(int64_t n, int64_t ci, int64_t size, int64_t co, int64_t k
               (long)co, (long)k, (long)stride, residual ? " + residual" : "", t.own * 1e3, t.aten * 1e3);
 }
 
-// SGD over one kernel, against ATen's operations one by one.
-void bench_sgd(int64_t co, int64_t ci, int64_t k) {
+// The backward pass and a step of SGD, against ATen's operations one by one.
+void descend(bool own, const at::Tensor& loss, std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity) {
+  if (own) return cordon::descend(loss, params, velocity, {1e-3, 0.9, 5e-4, false});
+  loss.backward();
   c10::AutoGradMode off(false);
-  std::vector<at::Tensor> p = {make_weight(co, ci, k).detach()}, v = {at::zeros_like(p[0])};
-  auto g = at::randn_like(p[0]);
-  auto t = race(
-      [&](bool own) {
-        if (own) {
-          p[0].mutable_grad() = g;
-          cordon::sgd_step(p, v, 1e-3, 0.9, 5e-4, false);
-        } else {
-          p[0].add_(v[0].mul_(0.9).add_(g.add(p[0], 5e-4)), -1e-3);
-        }
-      },
-      7);
+  for (size_t i = 0; i < params.size(); i++) {
+    params[i].add_(velocity[i].mul_(0.9).add_(params[i].grad().add(params[i], 5e-4)), -1e-3);
+    params[i].mutable_grad().reset();
+  }
+}
+
+// SGD over one kernel.
+void bench_sgd(int64_t co, int64_t ci, int64_t k) {
+  std::vector<at::Tensor> p = {make_weight(co, ci, k)}, v = {at::zeros_like(p[0].detach())};
+  auto t = race([&](bool own) { descend(own, p[0].sum(), p, v); }, 7);
   std::printf("sgd %ld parameters  %6.2f ms (ATen %6.2f)\n", (long)p[0].numel(), t.own * 1e3, t.aten * 1e3);
 }
 
@@ -208,9 +208,7 @@ struct ResNet50 {
 
   double step(bool own, const at::Tensor& x, const at::Tensor& labels) {
     auto loss = at::cross_entropy_loss(forward(own, x), labels);
-    loss.backward();
-    c10::AutoGradMode off(false);
-    cordon::sgd_step(parameters, velocity, 1e-3, 0.9, 5e-4, false);
+    descend(own, loss, parameters, velocity);
     return loss.item<double>();
   }
 };

@@ -190,6 +190,15 @@ void test_folded(const Conv& c, bool residual, bool relu) {
   if (!first.equal(e.own(c, relu))) fail(name + ": differs after another batch");
 }
 
+// A step against a gradient.
+void descend(const at::Tensor& p, const at::Tensor& v, const at::Tensor& gradient, const cordon::Sgd& sgd) {
+  c10::AutoGradMode on(true);
+  std::vector<at::Tensor> params = {p.requires_grad_(true)}, velocity = {v};
+  cordon::descend((p * gradient).sum(), params, velocity, sgd);
+  p.requires_grad_(false);
+  if (p.grad().defined()) fail("sgd: the gradient was kept");
+}
+
 // Nothing kept outlives a change of what it was made of.
 void test_folded_again() {
   Conv c{8, 32, 4, 4, 32, 1, 1, 0};
@@ -198,9 +207,7 @@ void test_folded_again() {
   e.check("kept", c, true);
   e.w.copy_(at::randn_like(e.w));
   e.check("after a write", c, true);
-  e.w.mutable_grad() = at::randn_like(e.w);
-  std::vector<at::Tensor> params = {e.w}, velocity = {at::zeros_like(e.w)};
-  cordon::sgd_step(params, velocity, 0.1, 0.9, 0, false);
+  descend(e.w, at::zeros_like(e.w), at::randn_like(e.w), {0.1, 0.9, 0, false});
   e.check("after a step", c, true);
   auto norm = e.norm;
   norm.mode = cordon::NormTrain;
@@ -234,15 +241,13 @@ void test_fallbacks() {
 void test_sgd(int64_t kernel, bool nesterov) {
   at::Tensor p = at::randn({64, 1440 / (kernel * kernel), kernel, kernel}).contiguous(kLast), v = at::zeros_like(p);
   auto q = p.to(at::kDouble), u = v.to(at::kDouble);
-  std::vector<at::Tensor> params = {p}, velocity = {v};
   for (int i = 0; i < 20; i++) {
     auto g = at::randn(p.sizes());
     if (i % 2) g = g.permute({0, 2, 3, 1}).clone(at::MemoryFormat::Contiguous).permute({0, 3, 1, 2});
-    p.mutable_grad() = g;
     auto d = g.to(at::kDouble) + 1e-2 * q;
     u = 0.9 * u + d;
     q = q - 0.1 * (nesterov ? d + 0.9 * u : u);
-    cordon::sgd_step(params, velocity, 0.1, 0.9, 1e-2, nesterov);
+    descend(p, v, g, {0.1, 0.9, 1e-2, nesterov});
   }
   checks += 2;
   if (!(off_by(p, q) <= 1e-6)) fail("sgd: off by " + std::to_string(off_by(p, q) * 1e6) + "e-6");

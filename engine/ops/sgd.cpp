@@ -1,4 +1,9 @@
 #include <ATen/Parallel.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include <memory>
+#include <utility>
 
 #include "isa.h"
 #include "ops.h"
@@ -26,33 +31,64 @@ bool same_layout(const at::Tensor& a, const at::Tensor& b) {
   return a.is_non_overlapping_and_dense();
 }
 
+// Moves a parameter by its gradient, which is dropped.
+void move(at::Tensor& p, at::Tensor& v, const Sgd& o) {
+  if (!p.grad().defined()) return;
+  auto g = p.grad();
+  p.mutable_grad().reset();
+  p.unsafeGetTensorImpl()->bump_version();  // which the pass below does not
+  if (o.momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v) && same_layout(p, g)) {
+    float *to = p.data_ptr<float>(), *speed = v.data_ptr<float>(), *slope = g.data_ptr<float>();
+    at::parallel_for(0, p.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+      fused(to + begin, speed + begin, slope + begin, end - begin, (float)o.rate, (float)o.momentum, (float)o.weight_decay, o.nesterov);
+    });
+    return;
+  }
+  if (o.weight_decay != 0) g = g.add(p, o.weight_decay);
+  if (o.momentum != 0) {
+    v.mul_(o.momentum).add_(g);
+    g = o.nesterov ? g.add(v, o.momentum) : v;
+  }
+  p.add_(g, -o.rate);
+}
+
+// Moves its parameter when autograd has added up the gradient.
+class Mover : public torch::autograd::FunctionPostHook {
+ public:
+  Mover(at::Tensor& p, at::Tensor& v, const Sgd& o) : p_(p), v_(v), o_(o) {}
+  torch::autograd::variable_list operator()(const torch::autograd::variable_list& outputs,
+                                            const torch::autograd::variable_list&) override {
+    move(p_, v_, o_);
+    return outputs;
+  }
+
+ private:
+  at::Tensor &p_, &v_;
+  const Sgd& o_;
+};
+
+// A Mover where a parameter's gradient is added up, for as long as this lives.
+class Attached {
+ public:
+  Attached(at::Tensor& p, at::Tensor& v, const Sgd& o)
+      : node_(torch::autograd::impl::grad_accumulator(p)), key_(node_->add_post_hook(std::make_unique<Mover>(p, v, o))) {}
+  Attached(Attached&& other) : node_(std::move(other.node_)), key_(other.key_) {}
+  ~Attached() {
+    if (node_) node_->del_post_hook(key_);
+  }
+
+ private:
+  decltype(torch::autograd::impl::grad_accumulator({})) node_;
+  uintptr_t key_;
+};
+
 }  // namespace
 
-void sgd_step(std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, double rate, double momentum,
-              double weight_decay, bool nesterov) {
-  for (size_t i = 0; i < params.size(); i++) {
-    auto& p = params[i];
-    auto& v = velocity[i];
-    auto& grad = p.mutable_grad();
-    if (!grad.defined()) continue;
-    auto g = grad;
-    grad.reset();
-    p.unsafeGetTensorImpl()->bump_version();  // which the pass below does not
-    if (momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v)) {
-      if (!same_layout(p, g)) g = at::empty_like(p).copy_(g);
-      float *to = p.data_ptr<float>(), *speed = v.data_ptr<float>(), *slope = g.data_ptr<float>();
-      at::parallel_for(0, p.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
-        fused(to + begin, speed + begin, slope + begin, end - begin, (float)rate, (float)momentum, (float)weight_decay, nesterov);
-      });
-      continue;
-    }
-    if (weight_decay != 0) g = g.add(p, weight_decay);
-    if (momentum != 0) {
-      v.mul_(momentum).add_(g);
-      g = nesterov ? g.add(v, momentum) : v;
-    }
-    p.add_(g, -rate);
-  }
+void descend(const at::Tensor& loss, std::vector<at::Tensor>& params, std::vector<at::Tensor>& velocity, const Sgd& o) {
+  std::vector<Attached> attached;
+  attached.reserve(params.size());
+  for (size_t i = 0; i < params.size(); i++) attached.emplace_back(params[i], velocity[i], o);
+  loss.backward();
 }
 
 }  // namespace cordon

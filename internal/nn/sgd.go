@@ -40,8 +40,10 @@ func (m *Model) NewSGD() (*SGD, error) {
 // Close frees the velocities, which are as large as the model.
 func (o *SGD) Close() { o.scope.Close() }
 
-// Step applies the collected gradients and drops them.
-func (o *SGD) Step(s *torch.Scope, set torch.SGD) { s.SGDStep(o.tensors, o.velocity, set) }
+// Descend does one step against the gradient of a loss.
+func (o *SGD) Descend(s *torch.Scope, loss torch.Tensor, set torch.SGD) {
+	s.Descend(loss, o.tensors, o.velocity, set)
+}
 
 // Velocity is one velocity, for a checkpoint.
 type Velocity struct {

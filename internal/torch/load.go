@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 6
+const ABI = 7
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -65,11 +65,11 @@ type library struct {
 
 	Backward func(s uintptr, loss int64)
 	Grad     func(s uintptr, t int64) int64
-	SgdStep  func(s uintptr, params, velocity *int64, count int32, rate, momentum, weightDecay float64, nesterov int32)
+	Descend  func(s uintptr, loss int64, params, velocity *int64, count int32, rate, momentum, weightDecay float64, nesterov int32)
 }
 
-// cName turns a field name into the name of the C function: SgdStep into
-// cordon_sgd_step.
+// cName turns a field name into the name of the C function: BatchNorm into
+// cordon_batch_norm.
 func cName(field string) string {
 	var b strings.Builder
 	b.WriteString("cordon")

@@ -103,17 +103,17 @@ type SGD struct {
 	Nesterov                    bool
 }
 
-// SGDStep moves every parameter that has a gradient, updates its velocity and
-// drops the gradient. params and velocity correspond; velocity starts at zero.
-func (s *Scope) SGDStep(params, velocity []Tensor, o SGD) {
+// Descend does one step of SGD against the gradient of a scalar loss: Backward,
+// and every one of params is moved, with its velocity, as soon as its gradient is
+// known; the gradient is dropped. params and velocity correspond; velocity starts at zero.
+// Parameters that the loss does not depend on stay as they are. After an error
+// some may have moved.
+func (s *Scope) Descend(loss Tensor, params, velocity []Tensor, o SGD) {
 	if len(params) != len(velocity) {
 		panic("torch: params and velocity differ in length")
 	}
-	if len(params) == 0 {
-		return
-	}
 	p, v := ids(params), ids(velocity)
-	s.lib.SgdStep(s.ptr, unsafe.SliceData(p), unsafe.SliceData(v), int32(len(p)), o.Rate, o.Momentum, o.WeightDecay, flag(o.Nesterov))
+	s.lib.Descend(s.ptr, loss.id, unsafe.SliceData(p), unsafe.SliceData(v), int32(len(p)), o.Rate, o.Momentum, o.WeightDecay, flag(o.Nesterov))
 }
 
 func ids(ts []Tensor) []int64 {

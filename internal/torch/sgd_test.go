@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestSGDStepIsPyTorchs repeats the formula of torch.optim.SGD in float64, for
+// TestDescendIsPyTorchs repeats the formula of torch.optim.SGD in float64, for
 // a vector and for a weight, whose memory layout is another.
-func TestSGDStepIsPyTorchs(t *testing.T) {
+func TestDescendIsPyTorchs(t *testing.T) {
 	const steps = 4
 	for _, o := range []SGD{
 		{Rate: .1},
@@ -28,11 +28,11 @@ func TestSGDStepIsPyTorchs(t *testing.T) {
 					}
 					p := s.Parameter(values, true, shape...)
 					v := s.Parameter(make([]float32, 24), false, shape...)
-					idle := s.Parameter([]float32{5}, true, 1) // collects no gradient
+					idle := s.Parameter([]float32{5}, true, 1) // the loss does not depend on it
 					rest := s.Parameter([]float32{0}, false, 1)
 					for range steps {
-						s.Backward(s.Scale(s.Mean(p), 24)) // gradient 1
-						s.SGDStep([]Tensor{p, idle}, []Tensor{v, rest}, o)
+						loss := s.Scale(s.Mean(p), 24) // gradient 1
+						s.Descend(loss, []Tensor{p, idle}, []Tensor{v, rest}, o)
 						for i := range want {
 							d := 1 + o.WeightDecay*want[i]
 							speed[i] = o.Momentum*speed[i] + d
@@ -52,7 +52,7 @@ func TestSGDStepIsPyTorchs(t *testing.T) {
 					kept := make([]float32, 1)
 					s.ReadFloats(idle, kept)
 					if kept[0] != 5 {
-						t.Errorf("a parameter without a gradient moved to %v", kept[0])
+						t.Errorf("a parameter that the loss does not depend on moved to %v", kept[0])
 					}
 					return s.Err()
 				})

@@ -291,10 +291,9 @@ func (r *run) step() error {
 	if err != nil {
 		return err
 	}
-	s.Backward(total)
 	set := phase.SGD
 	set.Rate = rate
-	r.sgd[r.state.Phase].Step(s, set)
+	r.sgd[r.state.Phase].Descend(s, total, set)
 	return s.Err()
 }
 
