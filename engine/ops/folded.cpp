@@ -88,7 +88,8 @@ class Folded {
     Way way = way_of(s, at::kFloat, false);
     if (way == Way::kColumns && !columns_pay(s, at::kFloat)) way = Way::kAten;
     std::array<int64_t, 3> key = {(int64_t)way, 0, 0};
-    if (way == Way::kDense || way == Way::kWinograd) key = {(int64_t)way, s.h, s.w};
+    if (way == Way::kDense) key = {(int64_t)way, s.h, s.w};
+    if (way == Way::kWinograd) key = {(int64_t)way, winograd_products(s), 0};
     auto it = made_.find(key);
     if (it == made_.end()) it = made_.emplace(key, make(way, s, (weight * scale_).contiguous(at::MemoryFormat::ChannelsLast))).first;
     return it->second;
@@ -102,7 +103,7 @@ class Folded {
         auto wide = widened(s, w, at::kFloat);
         return {way, {wide, Matrix(wide, s.out_pixels() * s.co, s.pixels() * s.ci).t()}, {}};
       }
-      case Way::kWinograd: return {way, winograd_kernels(w, s.h, s.w), {}};
+      case Way::kWinograd: return {way, winograd_kernels(s, w), {}};
       default: return {way, {}, w};
     }
   }

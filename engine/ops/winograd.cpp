@@ -32,7 +32,8 @@ using Transform = void (*)(const float* const* from, float* const* to, int64_t c
 
 struct Method {
   int products;  // elements of a transformed tile, each a matrix over tiles and channels
-  int patch;     // height and width of what a tile is computed from
+  int tile;      // height and width of the output pixels that are computed together
+  int patch;     // and of the input pixels that they are computed from
   Transform input, output, output_gradient, weight, weight_gradient;
 };
 
@@ -63,36 +64,42 @@ struct Method {
 #pragma GCC pop_options
 #endif
 
-// What images of this size are computed by.
-const Method& method_of(int64_t h, int64_t w) {
+int64_t tiles_of(int64_t h, int64_t w, int64_t size) { return (h + size - 1) / size * ((w + size - 1) / size); }
+
+// What n images of this size are computed by. 49 kernels have to meet enough tiles to be worth
+// making and reading.
+const Method& method_of(int64_t n, int64_t h, int64_t w) {
+  constexpr int64_t kEnough = 256;
   bool whole = h == 2 && w == 2;
+  bool wide = 49 * tiles_of(h, w, 4) < 16 * tiles_of(h, w, 2) && n * tiles_of(h, w, 4) >= kEnough;
 #ifdef CORDON_X86_KERNELS
-  if (isa() >= Isa::kAvx512) return whole ? avx512::whole : avx512::patches;
-  if (isa() >= Isa::kAvx2) return whole ? avx2::whole : avx2::patches;
+  if (isa() >= Isa::kAvx512) return whole ? avx512::whole : wide ? avx512::wide : avx512::patches;
+  if (isa() >= Isa::kAvx2) return whole ? avx2::whole : wide ? avx2::wide : avx2::patches;
 #endif
-  return whole ? basic::whole : basic::patches;
+  return whole ? basic::whole : wide ? basic::wide : basic::patches;
 }
 
 // ---- Tiles ----
 
-constexpr int kMost = 16;  // products of any method
+constexpr int kMost = 49;  // products of any method
 
-// The 2×2 tiles of images; the last of an odd row or column reaches outside.
+// The tiles of images; the last of a row or column may reach outside.
 struct Tiles {
   int64_t n, h, w, down, across, count;
   const Method& method;
 
   explicit Tiles(const at::Tensor& image)
-      : n(image.size(0)), h(image.size(2)), w(image.size(3)), method(method_of(h, w)) {
-    down = (h + 1) / 2;
-    across = (w + 1) / 2;
+      : n(image.size(0)), h(image.size(2)), w(image.size(3)), method(method_of(n, h, w)) {
+    down = (h + method.tile - 1) / method.tile;
+    across = (w + method.tile - 1) / method.tile;
     count = n * down * across;
   }
 
   // Where the size × size pixels around or in a tile are; `outside` for those that are not in the image.
   template <class P>
   void pixels(P images, int64_t channels, int64_t tile, int size, P outside, P* where) const {
-    int64_t border = size / 2 - 1, left = tile % across * 2 - border, top = tile / across % down * 2 - border;
+    int64_t border = (size - method.tile) / 2;
+    int64_t left = tile % across * method.tile - border, top = tile / across % down * method.tile - border;
     P image = images + tile / (across * down) * h * w * channels;
     for (int64_t a = top; a < top + size; a++)
       for (int64_t b = left; b < left + size; b++)
@@ -140,19 +147,21 @@ void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::
   const float* in = static_cast<const float*>(m.data);
   float* out = image.data_ptr<float>();
   auto transform = tiles.method.output;
+  int size = tiles.method.tile;
   const float* bias = e.bias.defined() ? e.bias.data_ptr<float>() : nullptr;
   const float* residual = e.residual.defined() ? e.residual.data_ptr<float>() : nullptr;
   at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> nowhere(channels);
     const float* from[kMost];
-    float* to[4];
+    float* to[16];
     for (int64_t t = begin; t < end; t++) {
       elements(in, m.batch, count, channels, t, from);
-      tiles.pixels(out, channels, first + t, 2, nowhere.data(), to);
+      tiles.pixels(out, channels, first + t, size, nowhere.data(), to);
       transform(from, to, channels);
       if (!bias) continue;
-      for (float* y : to)
-        if (y != nowhere.data()) finish(y, bias, residual ? residual + (y - out) : nullptr, channels, e.relu);
+      for (int i = 0; i < size * size; i++)
+        if (float* y = to[i]; y != nowhere.data())
+          finish(y, bias, residual ? residual + (y - out) : nullptr, channels, e.relu);
     }
   });
 }
@@ -233,7 +242,7 @@ at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Te
   Matrix sums(du, co, ci, tiles.method.products);
   each_block(tiles, ci, co, [&](int64_t first, const Matrix& v, const Matrix& dm) {
     take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
-    take_apart(tiles, dy, 2, tiles.method.output_gradient, first, dm);
+    take_apart(tiles, dy, tiles.method.tile, tiles.method.output_gradient, first, dm);
     product(dm.t(), v, sums, first > 0);
   });
   return transformed_back(tiles.method, du);
@@ -246,7 +255,7 @@ at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Te
 // sizes compute pixels outside: 7×7 (58 % of the multiplications) still gains,
 // 5×5 (64 %) does not.
 bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co) {
-  int64_t tiles = (h + 1) / 2 * ((w + 1) / 2);
+  int64_t tiles = tiles_of(h, w, 2);
   return ci % 16 == 0 && co % 16 == 0 && ci >= 32 && co >= 32 && n * tiles >= 32 &&
          16 * tiles * 10 <= 9 * h * w * 6;
 }
@@ -267,8 +276,10 @@ at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w) {
 
 at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy) { return kernel_gradient(Tiles(x), x, dy); }
 
-Packed winograd_kernels(const at::Tensor& w, int64_t height, int64_t width) {
-  const auto& method = method_of(height, width);
+int winograd_products(const Shape& s) { return method_of(s.n, s.h, s.w).products; }
+
+Packed winograd_kernels(const Shape& s, const at::Tensor& w) {
+  const auto& method = method_of(s.n, s.h, s.w);
   auto u = transformed(method, w, false);
   return {u, Matrix(u, w.size(0), w.size(1), method.products).t()};
 }

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "product.h"
+#include "shape.h"
 
 namespace cordon {
 
@@ -16,9 +17,10 @@ at::Tensor winograd(const at::Tensor& x, const at::Tensor& w);
 at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w);
 at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy);
 
-// The same in two steps: the kernels transformed for images of a size, and the
-// convolution by them, then the epilogue over rows of pixels.
-Packed winograd_kernels(const at::Tensor& w, int64_t height, int64_t width);
+// The same in two steps: the kernels transformed for a shape, or another of as many
+// products, and the convolution by them, then the epilogue over rows of pixels.
+int winograd_products(const Shape& s);
+Packed winograd_kernels(const Shape& s, const at::Tensor& w);
 at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e);
 
 }  // namespace cordon
