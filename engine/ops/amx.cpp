@@ -398,7 +398,7 @@ at::Tensor kernel_gradient(const Shape& s, const Operands& p) {
 }
 
 // Channels that all taps of an image's few fill, in whole blocks.
-int64_t columns(const Shape& s) { return pieces(s.k * s.k * s.ci, kSide) * kSide; }
+int64_t columns(const Shape& s) { return pieces(s.taps() * s.ci, kSide) * kSide; }
 
 // The 1×1 convolution of the columns.
 Shape of_columns(const Shape& s) { return {s.n, columns(s), s.oh, s.ow, s.co}; }
@@ -414,7 +414,7 @@ bool amx_pays(const Shape& s, bool x_grad) {
 
 at::Tensor amx_forward(const Shape& s, const at::Tensor& x, const at::Tensor& w) {
   if (s.ci % kSide != 0) {
-    auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, -1}), {0, columns(s) - s.k * s.k * s.ci});
+    auto kernels = at::constant_pad_nd(w.permute({0, 2, 3, 1}).reshape({s.co, -1}), {0, columns(s) - s.taps() * s.ci});
     return amx_forward(of_columns(s), columns_of(s, x, columns(s)), kernels);
   }
   auto y = at::empty({s.n, s.co, s.oh, s.ow}, x.options().memory_format(kLast));
@@ -431,7 +431,7 @@ at::Tensor amx_input_gradient(const Shape& s, const at::Tensor& dy, const at::Te
 at::Tensor amx_kernel_gradient(const Shape& s, const at::Tensor& x, const at::Tensor& dy) {
   if (s.ci % kSide != 0) {
     auto dw = amx_kernel_gradient(of_columns(s), columns_of(s, x, columns(s)), dy);
-    return dw.view({s.co, columns(s)}).narrow(1, 0, s.k * s.k * s.ci).reshape({s.co, s.k, s.k, s.ci}).permute({0, 3, 1, 2});
+    return dw.view({s.co, columns(s)}).narrow(1, 0, s.taps() * s.ci).reshape({s.co, s.k, s.k, s.ci}).permute({0, 3, 1, 2});
   }
   return kernel_gradient(s, {rows_of(s, false), bits(x), bits(dy), s.ci, s.co});
 }

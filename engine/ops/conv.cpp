@@ -51,7 +51,7 @@ void widen(const Shape& s, const float* kernel, T* wide) {
         if (tap < 0)
           std::memset(to, 0, s.ci * sizeof(T));
         else
-          convert(kernel + (r % s.co * s.k * s.k + tap) * s.ci, to, s.ci);
+          convert(kernel + (r % s.co * s.taps() + tap) * s.ci, to, s.ci);
       }
   });
 }
@@ -72,7 +72,7 @@ at::Tensor new_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType 
   return at::empty({n, c, h, w}, at::TensorOptions().dtype(type).memory_format(kLast));
 }
 
-at::Tensor met_pixels(const Shape& s, const at::Tensor& x) { return s.stride == 1 ? x : columns_of(s, x, s.ci); }
+at::Tensor met(const Shape& s, const at::Tensor& x) { return s.k == 1 && s.stride == 1 ? x : columns_of(s, x, s.taps() * s.ci); }
 
 bool columns_pay(const Shape& s, at::ScalarType type) { return type == at::kFloat && s.pixels() <= 16; }
 
@@ -102,7 +102,7 @@ namespace {
 
 // The gradient of widened: every tap's sum over the pairs of pixels that it joins.
 void narrow(const Shape& s, const at::Tensor& wide, const at::Tensor& kernel) {
-  std::vector<std::vector<int64_t>> joined(s.k * s.k);
+  std::vector<std::vector<int64_t>> joined(s.taps());
   for (int64_t o = 0; o < s.out_pixels(); o++)
     for (int64_t i = 0; i < s.pixels(); i++)
       if (int64_t tap = s.tap(i, o); tap >= 0) joined[tap].push_back(o * s.co * s.pixels() + i);
@@ -110,8 +110,8 @@ void narrow(const Shape& s, const at::Tensor& wide, const at::Tensor& kernel) {
   float* out = kernel.data_ptr<float>();
   at::parallel_for(0, s.co, 16, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; c++)
-      for (int64_t tap = 0; tap < s.k * s.k; tap++)
-        sum_of(in + c * s.pixels() * s.ci, joined[tap], s.ci, out + (c * s.k * s.k + tap) * s.ci);
+      for (int64_t tap = 0; tap < s.taps(); tap++)
+        sum_of(in + c * s.pixels() * s.ci, joined[tap], s.ci, out + (c * s.taps() + tap) * s.ci);
   });
 }
 
@@ -121,11 +121,11 @@ void spread(const Shape& s, const T* columns, T* image) {
   std::vector<std::vector<int64_t>> seen(s.pixels());
   for (int64_t i = 0; i < s.pixels(); i++)
     for (int64_t o = 0; o < s.out_pixels(); o++)
-      if (int64_t tap = s.tap(i, o); tap >= 0) seen[i].push_back(o * s.k * s.k + tap);
+      if (int64_t tap = s.tap(i, o); tap >= 0) seen[i].push_back(o * s.taps() + tap);
   at::parallel_for(0, s.n, 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; n++)
       for (int64_t i = 0; i < s.pixels(); i++)
-        sum_of(columns + n * s.out_pixels() * s.k * s.k * s.ci, seen[i], s.ci, image + (n * s.pixels() + i) * s.ci);
+        sum_of(columns + n * s.out_pixels() * s.taps() * s.ci, seen[i], s.ci, image + (n * s.pixels() + i) * s.ci);
   });
 }
 
@@ -154,9 +154,6 @@ at::Tensor kernel_for(const Shape& s, Way way, const at::Tensor& w, at::ScalarTy
   }
 }
 
-// The columns of a product's operand for every output pixel: x's channels or, under all taps, columns.
-int64_t width(const Shape& s) { return s.k * s.k * s.ci; }
-
 }  // namespace
 
 Convolution::Convolution(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding)
@@ -170,13 +167,12 @@ at::Tensor Convolution::forward() const {
   if (way == Way::kAten || (way == Way::kColumns && !columns_pay(s, x.scalar_type())))
     return at::conv2d(x, kernel, {}, {s.stride, s.stride}, {s.padding, s.padding});
   auto y = new_image(s.n, s.co, s.oh, s.ow, x.scalar_type());
-  if (way == Way::kDense) {  // over whole images: (pixel, channel) on both sides
+  if (way == Way::kDense) {
     int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
     product({x, s.n, in}, Matrix(kernel, out, in).t(), {y, s.n, out});
   } else {
-    auto in = way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, width(s));
-    int64_t rows = s.n * s.out_pixels();
-    product({in, rows, width(s)}, Matrix(kernel, s.co, width(s)).t(), {y, rows, s.co});
+    int64_t rows = s.n * s.out_pixels(), in = s.taps() * s.ci;
+    product({met(s, x), rows, in}, Matrix(kernel, s.co, in).t(), {y, rows, s.co});
   }
   return y;
 }
@@ -193,9 +189,9 @@ at::Tensor Convolution::input_gradient(const at::Tensor& dy) const {
     product({dy, s.n, out}, {kernel, out, in}, {dx, s.n, in});
     return dx;
   }
-  int64_t rows = s.n * s.out_pixels();
-  auto columns = new_image(s.n, width(s), s.oh, s.ow, x.scalar_type());
-  product({dy, rows, s.co}, {kernel, s.co, width(s)}, {columns, rows, width(s)});
+  int64_t rows = s.n * s.out_pixels(), in = s.taps() * s.ci;
+  auto columns = new_image(s.n, in, s.oh, s.ow, x.scalar_type());
+  product({dy, rows, s.co}, {kernel, s.co, in}, {columns, rows, in});
   return s.k == 1 && s.stride == 1 ? columns : image_of(s, columns);
 }
 
@@ -212,9 +208,8 @@ at::Tensor Convolution::kernel_gradient(const at::Tensor& dy) const {
     narrow(s, wide, dw);
     return dw;
   }
-  auto in = way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, width(s));
-  int64_t rows = s.n * s.out_pixels();
-  product(Matrix(dy, rows, s.co).t(), {in, rows, width(s)}, {dw, s.co, width(s)});
+  int64_t rows = s.n * s.out_pixels(), in = s.taps() * s.ci;
+  product(Matrix(dy, rows, s.co).t(), {met(s, x), rows, in}, {dw, s.co, in});
   return dw;
 }
 

@@ -10,10 +10,10 @@ namespace cordon {
 // the processor's vectors, never on a measurement, so that two runs compute the same bits.
 enum class Way {
   kAten,       // none: oneDNN's convolution
-  kPointwise,  // 1×1
+  kPointwise,  // 1×1: a product over the pixels
   kWinograd,   // 3×3 in fewer multiplications
-  kDense,      // a kernel as large as the image
-  kColumns,    // strided 3×3
+  kDense,      // a kernel as large as the image: a product over (pixel, channel), with the tap that joins two pixels
+  kColumns,    // strided 3×3: a product over (tap, channel)
   kTiles,      // AMX
 };
 Way way_of(const Shape& s, at::ScalarType type, bool x_grad);
@@ -41,8 +41,8 @@ bool columns_pay(const Shape& s, at::ScalarType type);
 // An image that is to be written, channels-last: a convolution's result.
 at::Tensor new_image(int64_t n, int64_t c, int64_t h, int64_t w, at::ScalarType type);
 
-// The pixels that a 1×1 kernel meets, one after the other.
-at::Tensor met_pixels(const Shape& s, const at::Tensor& x);
+// What a kernel meets, a row for every output pixel: x as it is, or its columns.
+at::Tensor met(const Shape& s, const at::Tensor& x);
 
 // A kernel for whole images: (out pixel, co) × (in pixel, ci), zero where no tap joins the two.
 at::Tensor widened(const Shape& s, const at::Tensor& weight, at::ScalarType type);

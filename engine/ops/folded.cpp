@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-#include "columns.h"
 #include "conv.h"
 #include "ops.h"
 #include "product.h"
@@ -68,13 +67,12 @@ class Folded {
       return relu ? y.relu_() : y;
     }
     auto y = residual.defined() ? residual : new_image(s.n, s.co, s.oh, s.ow, at::kFloat);
-    int64_t rows = s.n * s.out_pixels(), taps = s.k * s.k * s.ci;
     if (k.way == Way::kDense) {
       int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
       k.packed.product({x, s.n, in}, {y, s.n, out}, {bias_.repeat({s.out_pixels()}), residual, relu});
     } else {
-      auto in = k.way == Way::kPointwise ? met_pixels(s, x) : columns_of(s, x, taps);
-      k.packed.product({in, rows, taps}, {y, rows, s.co}, {bias_, residual, relu});
+      int64_t rows = s.n * s.out_pixels();
+      k.packed.product({met(s, x), rows, s.taps() * s.ci}, {y, rows, s.co}, {bias_, residual, relu});
     }
     return y;
   }
@@ -98,7 +96,7 @@ class Folded {
   static Kernels make(Way way, const Shape& s, const at::Tensor& w) {
     switch (way) {
       case Way::kPointwise:
-      case Way::kColumns: return {way, {w, Matrix(w, s.co, s.k * s.k * s.ci).t()}, {}};
+      case Way::kColumns: return {way, {w, Matrix(w, s.co, s.taps() * s.ci).t()}, {}};
       case Way::kDense: {
         auto wide = widened(s, w, at::kFloat);
         return {way, {wide, Matrix(wide, s.out_pixels() * s.co, s.pixels() * s.ci).t()}, {}};

@@ -218,6 +218,22 @@ void test_folded_again() {
   if (off_by(e.own(c, true), exact) < 1e-3) fail("folded: another eps was not seen");
 }
 
+// conv_norm's backward writes over what it kept: a second one is refused, not wrong.
+void test_backward_twice() {
+  auto x = at::randn({8, 32, 4, 4}).contiguous(kLast), w = at::randn({32, 32, 3, 3}).contiguous(kLast).requires_grad_(true);
+  auto one = at::ones({32});
+  auto y = cordon::conv_norm(x, w, 1, 1, {one, one, one.clone(), one.clone(), cordon::NormTrain, 0.1, 1e-5}, {}, true).sum();
+  y.backward({}, true);
+  bool threw = false;
+  try {
+    y.backward();
+  } catch (const std::exception&) {
+    threw = true;
+  }
+  checks++;
+  if (!threw) fail("a second backward pass over what the first wrote over");
+}
+
 // Images that are not channels-last and odd channel counts go to ATen and are right too.
 void test_fallbacks() {
   auto x = at::randn({3, 5, 6, 6}), w = at::randn({7, 5, 1, 1});
@@ -354,6 +370,7 @@ int main() {
                               {4, 3, 28, 28, 64, 7, 2, 3}, {5, 32, 12, 12, 32, 3, 2, 1}, {4, 8, 5, 5, 20, 1, 1, 0}})
           test_folded(c, residual, relu);
     test_folded_again();
+    test_backward_twice();
     test_fallbacks();
     for (int64_t kernel : {1, 3})
       for (bool nesterov : {false, true}) test_sgd(kernel, nesterov);

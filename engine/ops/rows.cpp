@@ -7,7 +7,7 @@ namespace cordon {
 namespace {
 
 Rows make(const Shape& s, bool backward) {
-  Rows r{s.n, s.out_pixels(), s.pixels(), s.k * s.k, 1, {}, {}, std::vector<bool>(s.k * s.k)};
+  Rows r{s.n, s.out_pixels(), s.pixels(), s.taps(), 1, {}, {}, std::vector<bool>(s.taps())};
   if (backward) std::swap(r.targets, r.sources);
   r.from.assign(r.targets * r.taps, -1);
   for (int64_t o = 0; o < s.out_pixels(); o++)

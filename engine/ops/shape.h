@@ -20,6 +20,7 @@ struct Shape {
   }
   int64_t pixels() const { return h * w; }
   int64_t out_pixels() const { return oh * ow; }
+  int64_t taps() const { return k * k; }
   // The tap of the kernel that joins an input pixel with an output pixel, -1 where none does.
   int64_t tap(int64_t in, int64_t out) const {
     int64_t a = in / w - out / ow * stride + padding, b = in % w - out % ow * stride + padding;

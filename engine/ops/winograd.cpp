@@ -69,7 +69,7 @@ int64_t tiles_of(int64_t h, int64_t w, int64_t size) { return (h + size - 1) / s
 // What n images of this size are computed by. 49 kernels have to meet enough tiles to be worth
 // making and reading.
 const Method& method_of(int64_t n, int64_t h, int64_t w) {
-  constexpr int64_t kEnough = 256;
+  constexpr int64_t kEnough = 128;
   bool whole = h == 2 && w == 2;
   bool wide = 49 * tiles_of(h, w, 4) < 16 * tiles_of(h, w, 2) && n * tiles_of(h, w, 4) >= kEnough;
 #ifdef CORDON_X86_KERNELS
