@@ -2,8 +2,6 @@
 // their gradients in two. Channels-last on the CPU; all else is ATen's.
 #include "norm.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +13,7 @@
 
 #include "isa.h"
 #include "shape.h"
+#include "share.h"
 
 namespace cordon {
 namespace {
@@ -102,9 +101,7 @@ struct Blocks {
   // Calls f(first element, rows, block).
   template <class F>
   void each(F f) const {
-    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t b = begin; b < end; b++) f(b * height * channels, size(b), b);
-    });
+    share_out(count, 1, [&](int64_t b, int64_t) { f(b * height * channels, size(b), b); });
   }
 };
 

@@ -1,4 +1,3 @@
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 
@@ -7,6 +6,7 @@
 
 #include "isa.h"
 #include "ops.h"
+#include "share.h"
 
 namespace cordon {
 namespace {
@@ -39,7 +39,7 @@ void move(at::Tensor& p, at::Tensor& v, const Sgd& o) {
   p.unsafeGetTensorImpl()->bump_version();  // which the pass below does not
   if (o.momentum != 0 && p.is_cpu() && p.scalar_type() == at::kFloat && same_layout(p, v) && same_layout(p, g)) {
     float *to = p.data_ptr<float>(), *speed = v.data_ptr<float>(), *slope = g.data_ptr<float>();
-    at::parallel_for(0, p.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
+    share_out(p.numel(), 1 << 15, [&](int64_t begin, int64_t end) {
       fused(to + begin, speed + begin, slope + begin, end - begin, (float)o.rate, (float)o.momentum, (float)o.weight_decay, o.nesterov);
     });
     return;

@@ -20,6 +20,7 @@
 
 #include "isa.h"
 #include "product.h"
+#include "share.h"
 
 namespace cordon {
 namespace {
@@ -121,7 +122,7 @@ void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform
   const float* in = image.data_ptr<float>();
   float* to = static_cast<float*>(out.data);
   const std::vector<float> zeros(channels);
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+  share_out(count, kGrain, [&](int64_t begin, int64_t end) {
     const float* from[kMost];
     float* where[kMost];
     for (int64_t t = begin; t < end; t++) {
@@ -150,7 +151,7 @@ void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::
   int size = tiles.method.tile;
   const float* bias = e.bias.defined() ? e.bias.data_ptr<float>() : nullptr;
   const float* residual = e.residual.defined() ? e.residual.data_ptr<float>() : nullptr;
-  at::parallel_for(0, count, kGrain, [&](int64_t begin, int64_t end) {
+  share_out(count, kGrain, [&](int64_t begin, int64_t end) {
     std::vector<float> nowhere(channels);
     const float* from[kMost];
     float* to[16];
