@@ -165,7 +165,7 @@ at::Tensor Convolution::forward() const {
   if (way == Way::kWinograd) return winograd(x, kernel);
   if (way == Way::kTiles) return amx_forward(s, x, kernel);
   if (way == Way::kAten || (way == Way::kColumns && !columns_pay(s, x.scalar_type())))
-    return at::conv2d(x, kernel, {}, {s.stride, s.stride}, {s.padding, s.padding});
+    return at::conv2d(x, kernel, {}, {s.stride, s.stride}, {s.padding, s.padding}).contiguous(kLast);
   auto y = new_image(s.n, s.co, s.oh, s.ow, x.scalar_type());
   if (way == Way::kDense) {
     int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;

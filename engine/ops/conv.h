@@ -12,7 +12,7 @@ enum class Way {
   kAten,       // none: oneDNN's convolution
   kPointwise,  // 1×1: a product over the pixels
   kWinograd,   // 3×3 in fewer multiplications
-  kDense,      // a kernel as large as the image: a product over (pixel, channel), with the tap that joins two pixels
+  kDense,      // a kernel as large as the image: a product over (pixel, channel)
   kColumns,    // strided 3×3: a product over (tap, channel)
   kTiles,      // AMX
 };
@@ -30,7 +30,7 @@ struct Convolution {
   Convolution(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding);
   Convolution(const Shape& s, Way way, const at::Tensor& x, const at::Tensor& kernel) : shape(s), way(way), x(x), kernel(kernel) {}
 
-  at::Tensor forward() const;
+  at::Tensor forward() const;  // channels-last, as dy is to be
   at::Tensor input_gradient(const at::Tensor& dy) const;
   at::Tensor kernel_gradient(const at::Tensor& dy) const;  // float
 };

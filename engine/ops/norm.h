@@ -26,7 +26,8 @@ struct Normalization {
 
   // Takes the moments of x, or the running ones, and updates those.
   Normalization(const at::Tensor& x, const Norm& n, bool residual, bool relu);
-  Normalization(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& moments, Gate gate, bool constant)
+  Normalization(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& moments, Gate gate,
+                bool constant)
       : x(x), weight(weight), bias(bias), moments(moments), gate(gate), constant(constant) {}
 
   at::Tensor forward(const at::Tensor& residual) const;  // may be undefined

@@ -31,8 +31,9 @@ struct Matrix {
 
   // A tensor's elements in the order of its memory.
   Matrix(const at::Tensor& t, int64_t rows, int64_t columns, int64_t batch = 0)
-      : data(t.data_ptr()), type(t.scalar_type()), rows(rows), columns(columns), row_stride(columns), column_stride(1), batch(batch) {
-    TORCH_CHECK_VALUE(t.numel() >= std::max<int64_t>(batch, 1) * rows * columns, t.numel(), " elements are no ", rows, " x ", columns);
+      : data(t.data_ptr()), type(t.scalar_type()), rows(rows), columns(columns), row_stride(columns), column_stride(1),
+        batch(batch) {
+    TORCH_CHECK(t.numel() >= std::max<int64_t>(batch, 1) * rows * columns, t.numel(), " elements are no ", rows, " x ", columns);
   }
   Matrix t() const {
     Matrix m = *this;
