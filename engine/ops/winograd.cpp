@@ -7,8 +7,9 @@
 // patches d, M[k] = V[k] · U[k]. V and M are four times the images, so they are
 // made for a block of tiles at a time and stay in the cache.
 //
-// An image of 2×2 pixels is one tile and has no neighbours: 9 products where its taps
-// inside the image are 16.
+// Tiles of 4×4 from patches of 6×6 are 49 products, for 16 output pixels, where there are
+// enough of them. An image of 2×2 pixels is one tile and has no neighbours: 9
+// products where its taps inside the image are 16.
 #include "winograd.h"
 
 #include <ATen/Parallel.h>

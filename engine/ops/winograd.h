@@ -1,5 +1,5 @@
-// 3×3 convolutions by Winograd's F(2×2, 3×3): 16 multiplications for every four
-// output pixels instead of 36, 9 where the four are the whole image.
+// 3×3 convolutions by Winograd's methods: 16 multiplications for every four output pixels
+// instead of 36, 9 where the four are the whole image, 49 for sixteen.
 #pragma once
 #include <ATen/ATen.h>
 
