@@ -366,13 +366,15 @@ func TestTenStepsMatchPyTorch(t *testing.T) {
 }
 
 // drift is the relative error that a step's loss may have: five times PyTorch's
-// worst so far, and in any case 1e-5 in the first two steps; 5e-3 later, when a
-// single ReLU may have switched. A wrong momentum is off by 1e-1.
+// worst so far, and in any case 1e-5 in the first step; 1e-2 later, when a single ReLU
+// may have switched. That takes no more than another order in oneDNN's sums: one
+// engine is 7e-5 off in the second step and 8e-3 later with oneDNN's products for AVX2, 2e-7 and
+// 1e-3 with those for less. A wrong momentum is off by 1e-1.
 func drift(pytorch float64, step int) float64 {
-	if step < 2 {
+	if step == 0 {
 		return max(5*pytorch, 1e-5)
 	}
-	return max(5*pytorch, 5e-3)
+	return max(5*pytorch, 1e-2)
 }
 
 func TestCrossEntropyPerSample(t *testing.T) {
