@@ -130,10 +130,17 @@ struct ConvNorm : torch::autograd::Function<ConvNorm> {
   }
 };
 
-// What Conv and ConvNorm are for: where the processor has no bf16 vectors ATen's bf16 is slow,
+// What Conv is for: where the processor has no bf16 vectors ATen's bf16 is slow,
 // and on 1×1 images wrong (NaN).
 bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
   return in_our_layout(x, w, stride, padding) && (x.scalar_type() == at::kFloat || fast_bf16_products());
+}
+
+// The same for ConvNorm, whose norm has to be ours too.
+bool ours(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& n, const at::Tensor& residual) {
+  if (!ours(x, w, stride, padding)) return false;
+  Shape s(x, w, stride, padding);
+  return norm_in_our_layout(x.scalar_type(), {s.n, s.co, s.oh, s.ow}, n, residual);
 }
 
 void check(const Norm& n, int64_t values, int64_t channels) {
@@ -173,10 +180,8 @@ at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, i
                      const at::Tensor& residual, bool relu) {
   bool training = c10::GradMode::is_enabled();
   if (training) drop_kept_kernels();  // for the memory
-  if (!ours(x, w, stride, padding)) return batch_norm(conv2d(x, w, stride, padding), n, residual, relu);
+  if (!ours(x, w, stride, padding, n, residual)) return batch_norm(conv2d(x, w, stride, padding), n, residual, relu);
   Shape s(x, w, stride, padding);
-  if (!norm_in_our_layout(x.scalar_type(), {s.n, s.co, s.oh, s.ow}, n, residual))
-    return batch_norm(conv2d(x, w, stride, padding), n, residual, relu);
   if (!training && n.mode == NormRunning && x.scalar_type() == at::kFloat)
     return folded_conv_norm(s, x, w, n, residual, relu);
   check(n, s.n * s.out_pixels() * s.co, s.co);

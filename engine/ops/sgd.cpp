@@ -32,7 +32,7 @@ bool same_layout(const at::Tensor& a, const at::Tensor& b) {
 }
 
 // Moves a parameter by its gradient, which is dropped.
-void move(at::Tensor& p, at::Tensor& v, const Sgd& o) {
+void move_parameter(at::Tensor& p, at::Tensor& v, const Sgd& o) {
   if (!p.grad().defined()) return;
   auto g = p.grad();
   p.mutable_grad().reset();
@@ -58,7 +58,7 @@ class Mover : public torch::autograd::FunctionPostHook {
   Mover(at::Tensor& p, at::Tensor& v, const Sgd& o) : p_(p), v_(v), o_(o) {}
   torch::autograd::variable_list operator()(const torch::autograd::variable_list& outputs,
                                             const torch::autograd::variable_list&) override {
-    move(p_, v_, o_);
+    move_parameter(p_, v_, o_);
     return outputs;
   }
 

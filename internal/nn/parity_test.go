@@ -343,38 +343,29 @@ func TestTenStepsMatchPyTorch(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			if err := lift(m); err != nil {
+				return err
+			}
 			losses, err := train(m, len(c.Losses), c.Batch, torch.SGD{Rate: c.Rate, Momentum: .9, WeightDecay: 5e-4, Nesterov: c.Nesterov})
 			m.Close()
 			if err != nil {
 				return err
 			}
-			// Training makes rounding grow, in PyTorch's float32 as in ours:
-			// a step may be as far from float64 as PyTorch got up to it.
-			worst := 1e-6
+			// Training makes rounding grow, in PyTorch's float32 as in ours: a step may be five
+			// times as far from float64 as PyTorch got up to it. A momentum of .899 is off by 2e-3.
+			worst := 2e-6
 			for i, want := range c.Losses {
 				worst = max(worst, math.Abs(c.Float32[i]/want-1))
 				ours := math.Abs(losses[i]/want - 1)
 				t.Logf("%s, nesterov %v, step %d: loss %.6f, relative error %.1e, PyTorch's %.1e",
 					c.Arch, c.Nesterov, i, losses[i], ours, math.Abs(c.Float32[i]/want-1))
-				if ours > drift(worst, i) {
+				if ours > 5*worst {
 					t.Errorf("%s, nesterov %v, step %d: loss %v, want %v", c.Arch, c.Nesterov, i, losses[i], want)
 				}
 			}
 		}
 		return nil
 	})
-}
-
-// drift is the relative error that a step's loss may have: five times PyTorch's
-// worst so far, and in any case 1e-5 in the first step; 1e-2 later, when a single ReLU
-// may have switched. That takes no more than another order in oneDNN's sums: one
-// engine is 7e-5 off in the second step and 8e-3 later with oneDNN's products for AVX2, 2e-7 and
-// 1e-3 with those for less. A wrong momentum is off by 1e-1.
-func drift(pytorch float64, step int) float64 {
-	if step == 0 {
-		return max(5*pytorch, 1e-5)
-	}
-	return max(5*pytorch, 1e-2)
 }
 
 func TestCrossEntropyPerSample(t *testing.T) {
