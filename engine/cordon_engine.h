@@ -11,7 +11,8 @@
  *   opening a scope.
  * - The gradient mode, the device and the precision belong to the scope; no
  *   thread-local state outlives a call.
- * - All calls come from the thread that called cordon_init.
+ * - All calls come from the engine's threads: the one that called cordon_init, and those that
+ *   called cordon_threads. Several at once may read a tensor, and none changes it meanwhile.
  * - Memory passed in is copied before the call returns.
  * - Images are N × C × H × W, in channels-last memory.
  */
@@ -25,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 7
+#define CORDON_ENGINE_ABI 8
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
@@ -47,6 +48,9 @@ const char *cordon_vectors(void);              /* that its operators use: basic,
  * NULL, or the error's text, valid until the next call. */
 const char *cordon_init(int32_t threads);
 void cordon_shutdown(void);                    /* gives the thread up again */
+/* How many threads the operations that the calling thread asks for are divided among. It
+ * becomes one of the engine's. */
+void cordon_threads(int32_t threads);
 int32_t cordon_cuda_devices(void);
 int64_t cordon_live(void);                     /* tensors alive in all scopes */
 

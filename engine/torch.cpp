@@ -8,10 +8,11 @@
 #include <torch/version.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -31,18 +32,22 @@ struct cordon_scope {
 
 namespace {
 
-std::thread::id owner;      // the engine thread
+std::atomic<bool> is_open;
+thread_local bool is_engines;  // whether the thread is one of the engine's
 std::string init_error;
+std::mutex mutex;  // of the two below
 std::unordered_map<cordon_tensor, at::Tensor> live;
 cordon_tensor next_id = 0;  // ids are never used twice
 
 cordon_tensor own(cordon_scope* s, at::Tensor t) {
+  std::lock_guard<std::mutex> lock(mutex);
   live.emplace(++next_id, std::move(t));
   s->owned.push_back(next_id);
   return next_id;
 }
 
 at::Tensor& get(cordon_tensor id) {
+  std::lock_guard<std::mutex> lock(mutex);
   auto it = live.find(id);
   TORCH_CHECK(it != live.end(), id == 0 ? "a tensor is missing" : "a tensor of a closed scope was used");
   return it->second;
@@ -56,7 +61,7 @@ template <class F>
 void guarded(cordon_scope* s, const char* name, F f) {
   if (!s->error.empty()) return;
   try {
-    TORCH_CHECK(std::this_thread::get_id() == owner, "called off the engine thread");
+    TORCH_CHECK(is_engines, "called off the engine thread");
     c10::AutoGradMode mode(s->grad);
     f();
   } catch (const c10::Error& e) {
@@ -138,15 +143,14 @@ const char* cordon_vectors(void) {
 const char* cordon_init(int32_t threads) {
   init_error.clear();
   try {
-    TORCH_CHECK(owner == std::thread::id(), "the engine is already open in this process");
+    TORCH_CHECK(!is_open, "the engine is already open in this process");
     TORCH_CHECK(threads >= 1, "thread count must be at least 1, not ", threads);
     cordon::isa();
     cordon::use_heap();
-    at::set_num_threads(threads);
-    omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
     at::globalContext().setDeterministicCuDNN(true);
     at::globalContext().setBenchmarkCuDNN(false);
-    owner = std::this_thread::get_id();
+    cordon_threads(threads);
+    is_open = true;
     return nullptr;
   } catch (const c10::Error& e) {
     init_error = e.what_without_backtrace();
@@ -160,7 +164,13 @@ const char* cordon_init(int32_t threads) {
 
 void cordon_shutdown(void) {
   cordon::drop_kept_kernels();
-  owner = std::thread::id();
+  is_open = is_engines = false;
+}
+
+void cordon_threads(int32_t threads) {
+  at::set_num_threads(threads);
+  omp_set_num_threads(threads);  // a libtorch with an OpenMP of its own does not tell ours
+  is_engines = true;
 }
 
 int32_t cordon_cuda_devices(void) {
@@ -170,7 +180,10 @@ int32_t cordon_cuda_devices(void) {
     return 0;
   }
 }
-int64_t cordon_live(void) { return (int64_t)live.size(); }
+int64_t cordon_live(void) {
+  std::lock_guard<std::mutex> lock(mutex);
+  return (int64_t)live.size();
+}
 
 cordon_scope* cordon_scope_new(int32_t device, int32_t grad, int32_t bf16) {
   auto* s = new cordon_scope();
@@ -181,7 +194,10 @@ cordon_scope* cordon_scope_new(int32_t device, int32_t grad, int32_t bf16) {
 }
 
 void cordon_scope_close(cordon_scope* s) {
-  for (auto id : s->owned) live.erase(id);
+  {
+    std::lock_guard<std::mutex> lock(mutex);
+    for (auto id : s->owned) live.erase(id);
+  }
   delete s;
 }
 

@@ -1,6 +1,6 @@
 // Evaluation. By the running statistics batch norm is a factor and a summand for every
 // channel. The factor goes into the kernels; the summand, the residual and ReLU are
-// added as the product is written. Kernels are folded and packed once for all batches.
+// added as the product is written. Kernels are folded and packed once for all batches and threads.
 #include "folded.h"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <iterator>
 #include <map>
+#include <mutex>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -19,6 +20,8 @@
 
 namespace cordon {
 namespace {
+
+std::mutex mutex;  // of what is kept
 
 // Tensors as they were: none freed, none written to.
 class Seen {
@@ -83,6 +86,7 @@ class Folded {
   }
 
   Kernels& kernels(const Shape& s, const at::Tensor& weight) {
+    std::lock_guard<std::mutex> lock(mutex);
     Way way = way_of(s, at::kFloat, false);
     if (way == Way::kColumns && !columns_pay(s, at::kFloat)) way = Way::kAten;
     std::array<int64_t, 3> key = {(int64_t)way, 0, 0};
@@ -119,6 +123,7 @@ std::unordered_map<const at::TensorImpl*, Folded>& kept() {
 }
 
 Folded& folded(const at::Tensor& weight, const Norm& n) {
+  std::lock_guard<std::mutex> lock(mutex);
   auto& all = kept();
   auto it = all.find(weight.unsafeGetTensorImpl());
   if (it != all.end() && it->second.of(weight, n)) return it->second;
@@ -128,7 +133,10 @@ Folded& folded(const at::Tensor& weight, const Norm& n) {
 
 }  // namespace
 
-void drop_kept_kernels() { kept().clear(); }
+void drop_kept_kernels() {
+  std::lock_guard<std::mutex> lock(mutex);
+  kept().clear();
+}
 
 at::Tensor folded_conv_norm(const Shape& s, const at::Tensor& x, const at::Tensor& w, const Norm& norm,
                             const at::Tensor& residual, bool relu) {

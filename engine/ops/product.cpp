@@ -8,7 +8,9 @@
 #include <array>
 #include <dnnl.hpp>
 #include <map>
+#include <mutex>
 #include <unordered_map>
+#include <vector>
 #endif
 
 namespace cordon {
@@ -22,7 +24,7 @@ dnnl::engine& cpu() {
 }
 
 dnnl::stream& stream() {
-  static dnnl::stream stream(cpu());
+  thread_local dnnl::stream stream(cpu());
   return stream;
 }
 
@@ -31,14 +33,18 @@ dnnl::memory::data_type type_of(at::ScalarType t) {
   return t == at::kFloat ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
+dnnl::memory::dims dims_of(const Matrix& m) {
+  return m.batch == 0 ? dnnl::memory::dims{m.rows, m.columns} : dnnl::memory::dims{m.batch, m.rows, m.columns};
+}
+
 // Of a dimension of one element the stride can be anything, and is made that of a dense one.
 dnnl::memory::desc layout(const Matrix& m) {
   int64_t rows = m.rows == 1 ? m.columns * m.column_stride : m.row_stride;
   int64_t columns = m.columns == 1 ? (m.row_stride == 1 ? m.rows : 1) : m.column_stride;
   if (m.rows == 1 && m.columns == 1) rows = columns = 1;
   auto type = type_of(m.type);
-  if (m.batch == 0) return {{m.rows, m.columns}, type, {rows, columns}};
-  return {{m.batch, m.rows, m.columns}, type, {m.rows * m.columns, rows, columns}};
+  if (m.batch == 0) return {dims_of(m), type, {rows, columns}};
+  return {dims_of(m), type, {m.rows * m.columns, rows, columns}};
 }
 
 // Of a value per column.
@@ -66,7 +72,8 @@ void append_relu(dnnl::post_ops& after) {
 #endif
 }
 
-// A product made once for its shapes, types and layouts, with the places of its operands.
+// A product made once for its shapes, types and layouts, with the places of its operands: every
+// thread has its own.
 struct Product {
   dnnl::memory a, b, c;
   std::unordered_map<int, dnnl::memory> operands;
@@ -99,7 +106,7 @@ bool fast_bf16_products() { return isa() >= Isa::kAvx512; }
 void product(const Matrix& a, const Matrix& b, const Matrix& c, bool add) {
   TORCH_CHECK(a.columns == b.rows && a.rows == c.rows && b.columns == c.columns && a.type == b.type, "no product of ", a.rows,
               " x ", a.columns, " and ", b.rows, " x ", b.columns);
-  static std::map<std::array<int64_t, 12>, Product> made;
+  thread_local std::map<std::array<int64_t, 12>, Product> made;
   std::array<int64_t, 12> key = {a.batch, a.rows, a.columns, b.columns, a.row_stride, a.column_stride, b.row_stride,
                                  b.column_stride, (int64_t)a.type, (int64_t)c.type, add,
                                  at::get_num_threads()};  // a product keeps the threads it was made for
@@ -112,49 +119,61 @@ void product(const Matrix& a, const Matrix& b, const Matrix& c, bool add) {
   it->second.run(a.data, b.data, c.data);
 }
 
-struct Packed::Layout {
-  at::Tensor memory;  // of the operand, in the order that desc says
-  void* values;
-  dnnl::memory::desc desc;
-  std::map<std::array<int64_t, 5>, Product> made;
+// A product by an operand in the order that oneDNN likes best.
+static Product& packed_product(const dnnl::memory::dims& dims, const Matrix& a, const Matrix& c, const Epilogue& e) {
+  thread_local std::map<std::array<int64_t, 8>, Product> made;
+  std::array<int64_t, 8> key = {a.batch, a.rows, a.columns, c.columns, e.bias.defined(), e.residual.defined(), e.relu,
+                                at::get_num_threads()};
+  auto it = made.find(key);
+  if (it != made.end()) return it->second;
+  auto any = dnnl::memory::desc(dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
+  dnnl::post_ops after;
+  if (e.residual.defined()) after.append_sum();
+  if (e.relu) append_relu(after);
+  auto bias = e.bias.defined() ? row(c.columns) : dnnl::memory::desc();
+  auto& p = made.emplace(key, describe(layout(a), any, bias, layout(c), after)).first->second;
+  if (e.bias.defined()) p.operands.emplace(DNNL_ARG_BIAS, place(bias, nullptr));
+  return p;
+}
 
-  // Moves the values to another order.
-  void arrange(const dnnl::memory::desc& wanted) {
-    if (desc == wanted) return;
-    auto moved = at::empty({(int64_t)wanted.get_size()}, at::kByte);
-    auto from = place(desc, values), to = place(wanted, moved.data_ptr());
+struct Packed::Orders {
+  struct Values {
+    dnnl::memory::desc order;
+    at::Tensor memory;
+    void* data;
+    bool used;
+  };
+  const dnnl::memory::dims dims;
+  std::mutex mutex;
+  std::vector<Values> all;
+
+  // The values in an order; those that no product has used are let go.
+  void* in(const dnnl::memory::desc& order) {
+    std::lock_guard<std::mutex> lock(mutex);
+    for (auto& v : all)
+      if (v.order == order) {
+        v.used = true;
+        return v.data;
+      }
+    auto moved = at::empty({(int64_t)order.get_size()}, at::kByte);
+    auto from = place(all[0].order, all[0].data), to = place(order, moved.data_ptr());
     dnnl::reorder(from, to).execute(stream(), from, to);
     stream().wait();
-    memory = moved;
-    values = moved.data_ptr();
-    desc = wanted;
-  }
-
-  Product& product_for(const Matrix& a, const Matrix& c, const Epilogue& e) {
-    std::array<int64_t, 5> key = {a.rows, e.bias.defined(), e.residual.defined(), e.relu, at::get_num_threads()};
-    auto it = made.find(key);
-    if (it != made.end()) return it->second;
-    auto any = dnnl::memory::desc(desc.dims(), dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
-    dnnl::post_ops after;
-    if (e.residual.defined()) after.append_sum();
-    if (e.relu) append_relu(after);
-    auto described = describe(layout(a), any, e.bias.defined() ? row(c.columns) : dnnl::memory::desc(), layout(c), after);
-    auto& p = made.emplace(key, described).first->second;
-    if (e.bias.defined()) p.operands.emplace(DNNL_ARG_BIAS, place(row(c.columns), e.bias.data_ptr()));
-    return p;
+    if (!all[0].used) all.clear();
+    all.push_back({order, moved, moved.data_ptr(), true});
+    return moved.data_ptr();
   }
 };
 
-Packed::Packed(const at::Tensor& memory, const Matrix& b) : layout_(new Layout{memory, b.data, layout(b), {}}) {}
+Packed::Packed(const at::Tensor& memory, const Matrix& b) : orders_(new Orders{dims_of(b), {}, {{layout(b), memory, b.data, false}}}) {}
 
 void Packed::product(const Matrix& a, const Matrix& c, const Epilogue& e) {
-  auto dims = layout_->desc.dims();
+  const auto& dims = orders_->dims;
   TORCH_CHECK(a.columns == dims[dims.size() - 2] && c.columns == dims.back() && a.rows == c.rows, "no product of ", a.rows, " x ",
               a.columns, " and ", dims);
-  auto& p = layout_->product_for(a, c, e);
-  layout_->arrange(p.b.get_desc());
+  auto& p = packed_product(dims, a, c, e);
   if (e.bias.defined()) p.operands.at(DNNL_ARG_BIAS).set_data_handle(e.bias.data_ptr());
-  p.run(a.data, layout_->values, c.data);
+  p.run(a.data, orders_->in(p.b.get_desc()), c.data);
 }
 
 #else

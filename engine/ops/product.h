@@ -45,7 +45,7 @@ struct Matrix {
 
 // The product of a (m × k) and b (k × n), both float or both bfloat16, into c (dense),
 // or added to what c holds. Transposing an operand costs nothing. Only with
-// have_products, and on the engine's one thread.
+// have_products.
 void product(const Matrix& a, const Matrix& b, const Matrix& c, bool add = false);
 
 // What happens to a product as it is written: + bias (a value per column), + residual
@@ -56,7 +56,7 @@ struct Epilogue {
 };
 
 // The right operand of many products, laid out as oneDNN likes it best. Float; `memory`
-// holds b and is let go with the first product.
+// holds b and is let go with the first product. Several threads may multiply by it at once.
 class Packed {
  public:
   Packed() = default;  // no operand
@@ -64,8 +64,8 @@ class Packed {
   void product(const Matrix& a, const Matrix& c, const Epilogue& e);  // a residual is in c already
 
  private:
-  struct Layout;
-  std::shared_ptr<Layout> layout_;
+  struct Orders;
+  std::shared_ptr<Orders> orders_;
 };
 
 }  // namespace cordon

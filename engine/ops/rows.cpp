@@ -34,7 +34,7 @@ Rows make(const Shape& s, bool backward) {
 }  // namespace
 
 const Rows& rows_of(const Shape& s, bool backward) {
-  static std::map<std::array<int64_t, 8>, Rows> made;
+  thread_local std::map<std::array<int64_t, 8>, Rows> made;
   std::array<int64_t, 8> key = {s.ci, s.h, s.w, s.co, s.k, s.stride, s.padding, backward};
   auto it = made.find(key);
   if (it == made.end()) it = made.emplace(key, make(s, backward)).first;

@@ -123,6 +123,23 @@ func (m *Model) NewScope(grad bool) *torch.Scope {
 	return m.engine.NewScope(opt)
 }
 
+// Threads is how many threads EachThread uses.
+func (m *Model) Threads() int {
+	if m.opt.Device != torch.CPU {
+		return 1
+	}
+	return m.engine.Info().Threads
+}
+
+// EachThread runs f on each of the engine's threads at once (torch.Engine.EachThread), for a
+// model on a CUDA device only on this one. The model must not change meanwhile.
+func (m *Model) EachThread(f func() error) error {
+	if m.opt.Device != torch.CPU {
+		return f()
+	}
+	return m.engine.EachThread(f)
+}
+
 // Forward computes the logits (N × classes) of a batch of images
 // (N × 3 × H × W). mode is the batch norms' mode; momentum is the weight of
 // this batch in the running statistics, PyTorch's 0.1 if negative.

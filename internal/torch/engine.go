@@ -2,10 +2,11 @@
 // differentiation and the operations of residual networks on libtorch, behind
 // the C interface of engine/cordon_engine.h.
 //
-// The library is loaded at run time, without cgo. All of it runs on one locked
-// operating-system thread, because libtorch keeps its modes and its thread
-// pool per thread: work is handed over with Engine.Do, and scopes and tensors
-// are used only inside it.
+// The library is loaded at run time, without cgo. All of it runs on locked
+// operating-system threads, because libtorch keeps its modes and its thread
+// pool per thread: work is handed over to the engine's thread with Engine.Do, and
+// scopes and tensors are used only inside it. Inside it Engine.EachThread divides work
+// that has independent parts, such as scoring, better than the operations do.
 //
 // A Scope owns the tensors made in it and frees them when it is closed. Errors
 // stick to the scope: operations after the first error do nothing, so a
@@ -40,13 +41,14 @@ type Info struct {
 	CUDADevices int
 }
 
-// Engine is the loaded library and its one thread. Only one can be open.
+// Engine is the loaded library and its thread. Only one can be open.
 type Engine struct {
-	lib  *library
-	info Info
-	work chan func()
-	quit chan struct{} // closed by Close
-	done chan struct{} // closed when the thread has ended
+	lib     *library
+	info    Info
+	work    chan func()
+	helpers chan func()   // of EachThread's other threads, nil before its first call
+	quit    chan struct{} // closed by Close
+	done    chan struct{} // closed when the thread has ended
 }
 
 // Open loads the engine and starts its thread. The error is ErrNoEngine
@@ -106,18 +108,8 @@ func (e *Engine) Info() Info { return e.info }
 // comes back as an error with its stack.
 func (e *Engine) Do(ctx context.Context, f func() error) error {
 	result := make(chan error, 1)
-	job := func() {
-		err := errors.New("engine: the work ended its goroutine") // runtime.Goexit, as t.Fatal does
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("engine: panic: %v\n%s", p, debug.Stack())
-			}
-			result <- err
-		}()
-		err = f()
-	}
 	select {
-	case e.work <- job:
+	case e.work <- func() { report(f, result) }:
 		return <-result
 	case <-ctx.Done():
 		return ctx.Err()
@@ -126,7 +118,58 @@ func (e *Engine) Do(ctx context.Context, f func() error) error {
 	}
 }
 
-// Close ends the engine's thread. The library stays loaded.
+// report sends what f returns, whatever becomes of f.
+func report(f func() error, result chan<- error) {
+	err := errors.New("engine: the work ended its goroutine") // runtime.Goexit, as t.Fatal does
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("engine: panic: %v\n%s", p, debug.Stack())
+		}
+		result <- err
+	}()
+	err = f()
+}
+
+// EachThread runs f at once on as many threads as an operation may use, this one among
+// them, and returns their errors. Each has its operations to itself meanwhile: no operation
+// waits for another thread. f makes scopes of its own, and may read tensors of others
+// that nobody changes. Call it inside Do.
+func (e *Engine) EachThread(f func() error) error {
+	n := e.info.Threads
+	if e.helpers == nil {
+		e.helpers = make(chan func())
+		for range n - 1 {
+			go e.help()
+		}
+	}
+	results := make(chan error, n)
+	for range n - 1 {
+		e.helpers <- func() { report(f, results) }
+	}
+	e.lib.Threads(1)
+	report(f, results)
+	var errs []error
+	for range n {
+		errs = append(errs, <-results)
+	}
+	e.lib.Threads(int32(n))
+	return errors.Join(errs...)
+}
+
+func (e *Engine) help() {
+	runtime.LockOSThread() // as in serve
+	e.lib.Threads(1)
+	for {
+		select {
+		case f := <-e.helpers:
+			f()
+		case <-e.quit:
+			return
+		}
+	}
+}
+
+// Close ends the engine's threads. The library stays loaded.
 func (e *Engine) Close() {
 	close(e.quit)
 	<-e.done

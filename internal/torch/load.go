@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 7
+const ABI = 8
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -32,6 +32,7 @@ type library struct {
 	Vectors      func() string
 	Init         func(threads int32) string
 	Shutdown     func()
+	Threads      func(threads int32)
 	CudaDevices  func() int32
 	Live         func() int64
 

@@ -48,7 +48,8 @@ type ScopeOptions struct {
 	BF16 bool
 }
 
-// Scope owns tensors and the first error. It is used on the engine's thread.
+// Scope owns tensors and the first error. It is used on the engine's thread, or on the one
+// of EachThread's that made it.
 type Scope struct {
 	lib *library
 	ptr uintptr

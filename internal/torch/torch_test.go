@@ -5,7 +5,10 @@ import (
 	"errors"
 	"math"
 	"os"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -104,6 +107,53 @@ func TestPanicInDoComesBack(t *testing.T) {
 	err := e.Do(context.Background(), func() error { panic("boom") })
 	if err == nil || !strings.Contains(err.Error(), "boom") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestEachThread(t *testing.T) {
+	e := openThreads(t, 3)
+	err := e.Do(context.Background(), func() error {
+		s := e.NewScope(ScopeOptions{Device: CPU})
+		defer s.Close()
+		shared := s.Floats([]float32{1, 2, 3}, 3)
+		var together sync.WaitGroup
+		together.Add(3)
+		work := func() error {
+			together.Done()
+			together.Wait() // three threads at once, or never
+			own := e.NewScope(ScopeOptions{Device: CPU})
+			defer own.Close()
+			sum := make([]float32, 3)
+			own.ReadFloats(own.Add(shared, shared), sum)
+			if !slices.Equal(sum, []float32{2, 4, 6}) {
+				t.Errorf("got %v", sum)
+			}
+			return own.Err()
+		}
+		if err := e.EachThread(work); err != nil {
+			return err
+		}
+		together.Add(3)
+		if err := e.EachThread(work); err != nil { // by the same threads
+			return err
+		}
+		if err := s.Err(); err != nil {
+			return err
+		}
+		var calls atomic.Int32
+		err := e.EachThread(func() error {
+			if calls.Add(1) == 2 {
+				panic("boom")
+			}
+			return nil
+		})
+		if calls.Load() != 3 || err == nil || !strings.Contains(err.Error(), "boom") {
+			t.Errorf("a panic in one of %d threads: %v", calls.Load(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

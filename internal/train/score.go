@@ -1,9 +1,11 @@
 package train
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"cordon/internal/event"
@@ -17,29 +19,80 @@ type Scores struct {
 	Predictions []int32   // the class with the highest logit
 }
 
-// ScoreBatch is how many samples are scored at once; large, because evaluation
-// keeps nothing for a backward pass.
-const ScoreBatch = 256
+// ScoreBatch is how many samples a thread scores at once where images are small; many,
+// because the network's weights are read for each batch.
+const ScoreBatch = 128
+
+const (
+	scorePixels = ScoreBatch * 32 * 32 // of the images scored at once, to bound the memory
+	leastScored = 32                   // samples, whatever their size
+)
+
+// scoreBatch is how many of so many samples a thread scores at once.
+func scoreBatch(samples, pixels, threads int) int {
+	fitting := min(ScoreBatch, max(leastScored, scorePixels/pixels))
+	return min(fitting, max(leastScored, (samples+threads-1)/threads))
+}
 
 // Score evaluates a model on samples in evaluation mode. stage names the
 // progress events.
 func Score(ctx context.Context, m *nn.Model, in Input, indices []int, stage string, events event.Sink) (Scores, error) {
 	out := Scores{Losses: make([]float32, len(indices)), Predictions: make([]int32, len(indices))}
-	var told time.Time
-	for begin := 0; begin < len(indices); begin += ScoreBatch {
-		if err := ctx.Err(); err != nil {
-			return Scores{}, err
+	size := scoreBatch(len(indices), in.Set.Height*in.Set.Width, m.Threads())
+	batches := &batches{size: size, total: len(indices), stage: stage, events: events}
+	err := m.EachThread(func() error {
+		for begin, end := batches.next(); begin < end && ctx.Err() == nil; begin, end = batches.next() {
+			if err := scoreOne(m, in, indices[begin:end], out, begin); err != nil {
+				batches.stop()
+				return fmt.Errorf("%s: samples %d to %d: %w", stage, indices[begin], indices[end-1], err)
+			}
+			batches.finish(end - begin)
 		}
-		end := min(begin+ScoreBatch, len(indices))
-		if err := scoreOne(m, in, indices[begin:end], out, begin); err != nil {
-			return Scores{}, fmt.Errorf("%s: samples %d to %d: %w", stage, indices[begin], indices[end-1], err)
-		}
-		if time.Since(told) >= 200*time.Millisecond {
-			told = time.Now()
-			events.Send(event.Event{Type: event.Progress, Time: told, Stage: stage, Unit: "images", Done: int64(end), Total: int64(len(indices))})
-		}
+		return nil
+	})
+	if err = cmp.Or(err, ctx.Err()); err != nil {
+		return Scores{}, err
 	}
 	return out, nil
+}
+
+// batches hands samples out to threads, the same ones together whichever thread takes
+// them, and tells how many are done.
+type batches struct {
+	size, total int
+	stage       string
+	events      event.Sink
+
+	mutex       sync.Mutex
+	taken, done int
+	told        time.Time
+}
+
+// next returns a range of positions that nobody has had, an empty one at the end.
+func (b *batches) next() (begin, end int) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	begin = b.taken
+	b.taken = min(begin+b.size, b.total)
+	return begin, b.taken
+}
+
+// stop lets nobody have another range.
+func (b *batches) stop() {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.taken = b.total
+}
+
+// finish counts n samples as done.
+func (b *batches) finish(n int) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.done += n
+	if time.Since(b.told) >= 200*time.Millisecond {
+		b.told = time.Now()
+		b.events.Send(event.Event{Type: event.Progress, Time: b.told, Stage: b.stage, Unit: "images", Done: int64(b.done), Total: int64(b.total)})
+	}
 }
 
 func scoreOne(m *nn.Model, in Input, indices []int, out Scores, at int) error {
@@ -55,6 +108,8 @@ func scoreOne(m *nn.Model, in Input, indices []int, out Scores, at int) error {
 	}
 	return s.Err()
 }
+
+const recalibrationBatch = 256
 
 // RecalibrationSamples are as many as Recalibrated looks at, which are enough: batch
 // norm takes two numbers per channel from them.
@@ -81,8 +136,8 @@ func Recalibrated(ctx context.Context, m *nn.Model, in Input, seedValue uint64, 
 
 // recalibrate replaces the batch norm statistics by the mean of the batches'.
 func recalibrate(ctx context.Context, m *nn.Model, in Input, samples []int) error {
-	for step := 0; step*ScoreBatch < len(samples); step++ {
-		batch := samples[step*ScoreBatch : min(len(samples), (step+1)*ScoreBatch)]
+	for step := 0; step*recalibrationBatch < len(samples); step++ {
+		batch := samples[step*recalibrationBatch : min(len(samples), (step+1)*recalibrationBatch)]
 		if len(batch) == 1 && step > 0 { // batch norm cannot normalise one sample
 			break
 		}

@@ -530,8 +530,23 @@ func TestRecalibratedLendsStatistics(t *testing.T) {
 	})
 }
 
+func TestScoreBatch(t *testing.T) {
+	for _, c := range []struct{ samples, size, threads, want int }{
+		{10000, 28, 1, ScoreBatch},
+		{10000, 32, 2, ScoreBatch},
+		{10000, 48, 2, 56}, // no more pixels than ScoreBatch images of 32×32
+		{10000, 224, 16, leastScored},
+		{101, 32, 2, 51}, // both threads have something to do
+		{1, 32, 2, leastScored},
+	} {
+		if got := scoreBatch(c.samples, c.size*c.size, c.threads); got != c.want {
+			t.Errorf("%d images of %d×%d, %d threads: %d at once, want %d", c.samples, c.size, c.size, c.threads, got, c.want)
+		}
+	}
+}
+
 func TestScoreMatchesForward(t *testing.T) {
-	const n = ScoreBatch + 44
+	const n = 2*ScoreBatch + 44 // a third batch, which either thread may take
 	twoModels(t, func(m, _ *nn.Model) error {
 		in := input(n)
 		indices := All(n)
@@ -550,6 +565,10 @@ func TestScoreMatchesForward(t *testing.T) {
 		}
 		if before != after {
 			t.Error("scoring changed the model")
+		}
+		again, err := Score(context.Background(), m, in, indices, "score", event.Discard)
+		if err != nil || !slices.Equal(again.Losses, scores.Losses) {
+			t.Errorf("scoring again gave other bits (%v)", err)
 		}
 		for begin := 0; begin < n; begin += 50 {
 			part := indices[begin : begin+50]
