@@ -6,6 +6,7 @@
 #include <c10/core/CPUAllocator.h>
 #include <torch/csrc/autograd/variable.h>
 
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 #include <functional>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -218,6 +220,36 @@ void test_folded_again() {
   if (off_by(e.own(c, true), exact) < 1e-3) fail("folded: another eps was not seen");
 }
 
+// Threads that fold, pack and multiply by the same kernels at once compute what one does.
+void test_folded_at_once() {
+  const Conv convs[] = {{16, 64, 8, 8, 256, 1, 1, 0}, {20, 64, 16, 16, 64, 3, 1, 1}, {33, 64, 2, 2, 64, 3, 1, 1},
+                        {40, 64, 1, 1, 80, 1, 1, 0},  {9, 32, 4, 4, 32, 3, 2, 1},    {4, 3, 28, 28, 64, 7, 2, 3}};
+  int before = at::get_num_threads();
+  at::set_num_threads(1);
+  c10::AutoGradMode off(false);
+  std::vector<Evaluated> layers;
+  Results want;
+  for (const auto& c : convs) {
+    layers.emplace_back(c, false);
+    want.push_back(layers.back().own(c, true));
+  }
+  std::atomic<int> wrong = 0;
+  auto evaluate = [&] {
+    at::set_num_threads(1);
+    c10::AutoGradMode off(false);
+    for (size_t i = 0; i < layers.size(); i++) wrong += !layers[i].own(convs[i], true).equal(want[i]);
+  };
+  for (int round = 0; round < 20; round++) {
+    cordon::drop_kept_kernels();
+    std::thread one(evaluate), other(evaluate);
+    one.join();
+    other.join();
+  }
+  at::set_num_threads(before);
+  checks++;
+  if (wrong > 0) fail("folded: " + std::to_string(wrong) + " layers differ between threads");
+}
+
 // conv_norm's backward writes over what it kept: a second one is refused, not wrong.
 void test_backward_twice() {
   auto x = at::randn({8, 32, 4, 4}).contiguous(kLast), w = at::randn({32, 32, 3, 3}).contiguous(kLast).requires_grad_(true);
@@ -370,6 +402,7 @@ int main() {
                               {4, 3, 28, 28, 64, 7, 2, 3}, {5, 32, 12, 12, 32, 3, 2, 1}, {4, 8, 5, 5, 20, 1, 1, 0}})
           test_folded(c, residual, relu);
     test_folded_again();
+    test_folded_at_once();
     test_backward_twice();
     test_fallbacks();
     for (int64_t kernel : {1, 3})
