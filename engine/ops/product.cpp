@@ -92,6 +92,23 @@ struct Product {
   }
 };
 
+// A product by an operand in the order that oneDNN likes best.
+Product& packed_product(const dnnl::memory::dims& dims, const Matrix& a, const Matrix& c, const Epilogue& e) {
+  thread_local std::map<std::array<int64_t, 8>, Product> made;
+  std::array<int64_t, 8> key = {a.batch, a.rows, a.columns, c.columns, e.bias.defined(), e.residual.defined(), e.relu,
+                                at::get_num_threads()};
+  auto it = made.find(key);
+  if (it != made.end()) return it->second;
+  auto any = dnnl::memory::desc(dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
+  dnnl::post_ops after;
+  if (e.residual.defined()) after.append_sum();
+  if (e.relu) append_relu(after);
+  auto bias = e.bias.defined() ? row(c.columns) : dnnl::memory::desc();
+  auto& p = made.emplace(key, describe(layout(a), any, bias, layout(c), after)).first->second;
+  if (e.bias.defined()) p.operands.emplace(DNNL_ARG_BIAS, place(bias, nullptr));
+  return p;
+}
+
 }  // namespace
 
 std::string product_library() {
@@ -117,23 +134,6 @@ void product(const Matrix& a, const Matrix& b, const Matrix& c, bool add) {
     it = made.emplace(key, describe(layout(a), layout(b), {}, layout(c), sum)).first;
   }
   it->second.run(a.data, b.data, c.data);
-}
-
-// A product by an operand in the order that oneDNN likes best.
-static Product& packed_product(const dnnl::memory::dims& dims, const Matrix& a, const Matrix& c, const Epilogue& e) {
-  thread_local std::map<std::array<int64_t, 8>, Product> made;
-  std::array<int64_t, 8> key = {a.batch, a.rows, a.columns, c.columns, e.bias.defined(), e.residual.defined(), e.relu,
-                                at::get_num_threads()};
-  auto it = made.find(key);
-  if (it != made.end()) return it->second;
-  auto any = dnnl::memory::desc(dims, dnnl::memory::data_type::f32, dnnl::memory::format_tag::any);
-  dnnl::post_ops after;
-  if (e.residual.defined()) after.append_sum();
-  if (e.relu) append_relu(after);
-  auto bias = e.bias.defined() ? row(c.columns) : dnnl::memory::desc();
-  auto& p = made.emplace(key, describe(layout(a), any, bias, layout(c), after)).first->second;
-  if (e.bias.defined()) p.operands.emplace(DNNL_ARG_BIAS, place(bias, nullptr));
-  return p;
 }
 
 struct Packed::Orders {

@@ -134,7 +134,7 @@ func (m *Model) Threads() int {
 // EachThread runs f on each of the engine's threads at once (torch.Engine.EachThread), for a
 // model on a CUDA device only on this one. The model must not change meanwhile.
 func (m *Model) EachThread(f func() error) error {
-	if m.opt.Device != torch.CPU {
+	if m.Threads() == 1 {
 		return f()
 	}
 	return m.engine.EachThread(f)

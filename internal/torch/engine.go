@@ -90,9 +90,14 @@ func (e *Engine) serve(threads int, started chan<- error) {
 		CUDADevices: int(e.lib.CudaDevices()),
 	}
 	started <- nil
+	e.do(e.work)
+}
+
+// do does work until the engine is closed.
+func (e *Engine) do(work <-chan func()) {
 	for {
 		select {
-		case f := <-e.work:
+		case f := <-work:
 			f()
 		case <-e.quit:
 			return
@@ -159,14 +164,7 @@ func (e *Engine) EachThread(f func() error) error {
 func (e *Engine) help() {
 	runtime.LockOSThread() // as in serve
 	e.lib.Threads(1)
-	for {
-		select {
-		case f := <-e.helpers:
-			f()
-		case <-e.quit:
-			return
-		}
-	}
+	e.do(e.helpers)
 }
 
 // Close ends the engine's threads. The library stays loaded.

@@ -109,6 +109,7 @@ func scoreOne(m *nn.Model, in Input, indices []int, out Scores, at int) error {
 	return s.Err()
 }
 
+// recalibrationBatch is how many samples' statistics make one of the averaged ones.
 const recalibrationBatch = 256
 
 // RecalibrationSamples are as many as Recalibrated looks at, which are enough: batch
