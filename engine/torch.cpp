@@ -275,10 +275,14 @@ cordon_tensor cordon_batch_norm(cordon_scope* s, cordon_tensor x, cordon_tensor 
 cordon_tensor cordon_conv_norm(cordon_scope* s, cordon_tensor x, cordon_tensor kernel, int64_t stride, int64_t padding,
                                cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
                                cordon_tensor running_var, int32_t mode, double momentum, double eps,
-                               cordon_tensor residual, int32_t relu) {
+                               cordon_tensor residual, int32_t relu, cordon_tensor* around) {
   return made(s, "conv_norm", [&] {
     auto norm = norm_of(weight, bias, running_mean, running_var, mode, momentum, eps);
-    return cordon::conv_norm(in_precision(s, get(x)), get(kernel), stride, padding, norm, get_or_none(residual), relu != 0);
+    at::Tensor other;
+    auto y = cordon::conv_norm(in_precision(s, get(x)), get(kernel), stride, padding, norm, get_or_none(residual), relu != 0,
+                               around ? &other : nullptr);
+    if (around) *around = own(s, other);
+    return y;
   });
 }
 

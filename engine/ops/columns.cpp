@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "heap.h"
+
 namespace cordon {
 namespace {
 
@@ -32,7 +34,7 @@ void gather(const Shape& s, const T* x, int64_t width, T* columns) {
 
 at::Tensor columns_of(const Shape& s, const at::Tensor& image, int64_t width) {
   auto x = image.contiguous(at::MemoryFormat::ChannelsLast);
-  auto columns = at::empty({s.n * s.out_pixels(), width}, x.options().memory_format(at::MemoryFormat::Contiguous));
+  auto columns = scratch({s.n * s.out_pixels(), width}, x.scalar_type());
   if (x.scalar_type() == at::kFloat)
     gather(s, x.data_ptr<float>(), width, columns.data_ptr<float>());
   else

@@ -10,6 +10,7 @@
 
 #include "amx.h"
 #include "columns.h"
+#include "heap.h"
 #include "isa.h"
 #include "product.h"
 #include "winograd.h"
@@ -177,22 +178,25 @@ at::Tensor Convolution::forward() const {
   return y;
 }
 
-at::Tensor Convolution::input_gradient(const at::Tensor& dy) const {
+at::Tensor Convolution::input_gradient(const at::Tensor& dy, const at::Tensor& sum) const {
   const auto& s = shape;
-  if (way == Way::kWinograd) return winograd_input_gradient(dy, kernel);
-  if (way == Way::kTiles) return amx_input_gradient(s, dy, kernel);
-  if (way == Way::kAten || (way == Way::kColumns && (x.scalar_type() != at::kFloat || s.pixels() > 64)))
-    return aten_gradient(*this, dy, true);
-  if (way == Way::kDense) {
-    auto dx = new_image(s.n, s.ci, s.h, s.w, x.scalar_type());
-    int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
-    product({dy, s.n, out}, {kernel, out, in}, {dx, s.n, in});
+  auto type = x.scalar_type();
+  auto added = [&](const at::Tensor& dx) { return sum.defined() ? at::Tensor(sum).add_(dx) : dx; };
+  if (way == Way::kWinograd) return winograd_input_gradient(dy, kernel, sum);
+  if (way == Way::kTiles) return added(amx_input_gradient(s, dy, kernel));
+  if (way == Way::kAten || (way == Way::kColumns && (type != at::kFloat || s.pixels() > 64)))
+    return added(aten_gradient(*this, dy, true));
+  bool dense = way == Way::kDense;
+  int64_t rows = dense ? s.n : s.n * s.out_pixels();
+  int64_t in = dense ? s.pixels() * s.ci : s.taps() * s.ci, out = dense ? s.out_pixels() * s.co : s.co;
+  if (dense || (s.k == 1 && s.stride == 1)) {
+    auto dx = sum.defined() ? sum : new_image(s.n, s.ci, s.h, s.w, type);
+    product({dy, rows, out}, {kernel, out, in}, {dx, rows, in}, sum.defined());
     return dx;
   }
-  int64_t rows = s.n * s.out_pixels(), in = s.taps() * s.ci;
-  auto columns = new_image(s.n, in, s.oh, s.ow, x.scalar_type());
-  product({dy, rows, s.co}, {kernel, s.co, in}, {columns, rows, in});
-  return s.k == 1 && s.stride == 1 ? columns : image_of(s, columns);
+  auto columns = scratch({rows, in}, type);
+  product({dy, rows, out}, {kernel, out, in}, {columns, rows, in});
+  return added(image_of(s, columns));
 }
 
 at::Tensor Convolution::kernel_gradient(const at::Tensor& dy) const {
@@ -203,7 +207,7 @@ at::Tensor Convolution::kernel_gradient(const at::Tensor& dy) const {
   auto dw = new_image(s.co, s.ci, s.k, s.k, at::kFloat);
   if (way == Way::kDense) {
     int64_t in = s.pixels() * s.ci, out = s.out_pixels() * s.co;
-    auto wide = at::empty({out, in}, at::kFloat);
+    auto wide = scratch({out, in}, at::kFloat);
     product(Matrix(dy, s.n, out).t(), {x, s.n, in}, {wide, out, in});
     narrow(s, wide, dw);
     return dw;

@@ -31,7 +31,7 @@ struct Convolution {
   Convolution(const Shape& s, Way way, const at::Tensor& x, const at::Tensor& kernel) : shape(s), way(way), x(x), kernel(kernel) {}
 
   at::Tensor forward() const;  // channels-last, as dy is to be
-  at::Tensor input_gradient(const at::Tensor& dy) const;
+  at::Tensor input_gradient(const at::Tensor& dy, const at::Tensor& sum = {}) const;  // added to sum, if any, which it uses up
   at::Tensor kernel_gradient(const at::Tensor& dy) const;  // float
 };
 

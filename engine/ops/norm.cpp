@@ -194,7 +194,7 @@ at::Tensor normalized(const Normalization& n, const at::Tensor& residual) {
 
 template <class T>
 NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const at::Tensor& output, bool wants_x,
-                           bool wants_residual, bool over) {
+                           bool wants_residual, bool over_x, bool over_dy) {
   Blocks blocks(n.x);
   int64_t c = blocks.channels;
   NormGradients out;
@@ -204,7 +204,7 @@ NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const
   Gate gate = n.gate;
   const T *dy = data<T>(grad), *y = gate == Gate::kOutput ? data<T>(output) : nullptr, *in = data<T>(n.x);
   T* dz = nullptr;  // where the gradient before ReLU is wanted by itself
-  if (wants_residual) out.residual = gate == Gate::kNone ? grad : image_like(n.x);
+  if (wants_residual) out.residual = gate == Gate::kNone || over_dy ? grad : image_like(n.x);
   if (wants_residual && gate != Gate::kNone) dz = data<T>(out.residual);
   auto affine = affine_of(n.moments, n.bias);
 
@@ -230,8 +230,8 @@ NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const
   }
   if (!wants_x) return out;
 
-  out.x = over ? n.x : image_like(n.x);
-  if (over) out.x.unsafeGetTensorImpl()->bump_version();
+  out.x = over_x ? n.x : image_like(n.x);
+  if (over_x) out.x.unsafeGetTensorImpl()->bump_version();
   T* dx = data<T>(out.x);
   if (dz) dy = dz, y = nullptr, gate = Gate::kNone;
   blocks.each([&](int64_t at, int64_t rows, int64_t) {
@@ -267,8 +267,8 @@ at::Tensor Normalization::forward(const at::Tensor& residual) const {
 }
 
 NormGradients Normalization::gradients(const at::Tensor& dy, const at::Tensor& y, bool wants_x, bool wants_residual,
-                                       bool over) const {
-  return (is_float(x) ? gradients_of<float> : gradients_of<uint16_t>)(*this, dy, y, wants_x, wants_residual, over);
+                                       bool over_x, bool over_dy) const {
+  return (is_float(x) ? gradients_of<float> : gradients_of<uint16_t>)(*this, dy, y, wants_x, wants_residual, over_x, over_dy);
 }
 
 }  // namespace cordon

@@ -33,8 +33,10 @@ struct Normalization {
   at::Tensor forward(const at::Tensor& residual) const;  // may be undefined
 
   // From the gradient of forward's result y, which only Gate::kOutput reads. The gradient of x
-  // is left out where it is not wanted, and takes x's memory if `over`.
-  NormGradients gradients(const at::Tensor& dy, const at::Tensor& y, bool wants_x, bool wants_residual, bool over) const;
+  // is left out where it is not wanted, and takes x's memory if `over_x`; that of the residual takes
+  // dy's if `over_dy`.
+  NormGradients gradients(const at::Tensor& dy, const at::Tensor& y, bool wants_x, bool wants_residual, bool over_x,
+                          bool over_dy) const;
 };
 
 }  // namespace cordon

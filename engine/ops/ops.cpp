@@ -4,6 +4,8 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <memory>
+
 #include "conv.h"
 #include "folded.h"
 #include "norm.h"
@@ -47,6 +49,7 @@ struct NormKept {
 struct BothKept {
   ConvKept conv;
   NormKept norm;
+  size_t holders;  // of a gradient of its own
 };
 
 // A Function takes no undefined tensors: an empty one stands for none.
@@ -54,6 +57,28 @@ at::Tensor or_empty(const at::Tensor& t) { return t.defined() ? t : at::empty({0
 at::Tensor or_undefined(const at::Tensor& t) { return t.numel() > 0 ? t : at::Tensor(); }
 
 at::Tensor if_output(Gate gate, const at::Tensor& y) { return gate == Gate::kOutput ? y : at::Tensor(); }
+
+// A gradient may be written over in a backward pass if nobody else holds it. How often autograd
+// itself does differs by release: what the second of two nodes sees of what the first one made.
+struct Probe : torch::autograd::Function<Probe> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const std::shared_ptr<size_t>& holders) {
+    keep(ctx, holders);
+    return x.clone();
+  }
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
+    *kept<std::shared_ptr<size_t>>(ctx) = grads[0].use_count();
+    return {at::zeros({1}), at::Tensor()};
+  }
+};
+
+size_t holders_of_a_gradient() {
+  static const size_t holders = [] {
+    auto seen = std::make_shared<size_t>();
+    Probe::apply(Probe::apply(at::zeros({1}).requires_grad_(true), seen), seen).backward();
+    return *seen;
+  }();
+  return holders;
+}
 
 struct Conv : torch::autograd::Function<Conv> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
@@ -92,36 +117,39 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
     auto v = ctx->get_saved_variables();
     auto k = kept<NormKept>(ctx);
     Normalization norm(v[0], v[2], v[3], v[4], k.gate, k.constant);
-    auto g = norm.gradients(grads[0].contiguous(kLast), v[1], ctx->needs_input_grad(0), ctx->needs_input_grad(3), false);
+    auto g = norm.gradients(grads[0].contiguous(kLast), v[1], ctx->needs_input_grad(0), ctx->needs_input_grad(3), false, false);
     return {g.x, g.weight, g.bias, g.residual, at::Tensor(), at::Tensor()};
   }
 };
 
 // Both as one: half the nodes, and the gradient between the two takes the memory of
-// the value between them, which nobody else has.
+// the value between them, which nobody else has. With `fork` the second output is x.
 struct ConvNorm : torch::autograd::Function<ConvNorm> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& residual, int64_t stride, int64_t padding, const Norm& n,
-                            bool relu) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const at::Tensor& weight,
+                               const at::Tensor& bias, const at::Tensor& residual, int64_t stride, int64_t padding,
+                               const Norm& n, bool relu, bool fork, size_t holders) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto added = or_undefined(residual);
     Convolution c(x, w, stride, padding);
     Normalization norm(c.forward(), n, added.defined(), relu);
     auto y = norm.forward(added);
     ctx->save_for_backward({x, c.kernel, norm.x, if_output(norm.gate, y), weight, bias, norm.moments});
-    keep(ctx, BothKept{{c.shape, c.way}, {norm.gate, norm.constant}});
-    return y;
+    keep(ctx, BothKept{{c.shape, c.way}, {norm.gate, norm.constant}, holders});
+    return fork ? variable_list{y, at::alias(x)} : variable_list{y};
   }
 
-  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+  static variable_list backward(AutogradContext* ctx, const variable_list& grads) {
     auto v = ctx->get_saved_variables();
     auto k = kept<BothKept>(ctx);
+    auto alone = [&](const at::Tensor& grad) { return grad.use_count() <= k.holders && grad.storage().use_count() == 1; };
     bool wants_x = ctx->needs_input_grad(0), wants_w = ctx->needs_input_grad(1);
     Normalization norm(v[2], v[4], v[5], v[6], k.norm.gate, k.norm.constant);
-    auto g = norm.gradients(grads[0].contiguous(kLast), v[3], wants_x || wants_w, ctx->needs_input_grad(4), true);
+    bool over_dy = alone(grads[0]) && grads[0].is_contiguous(kLast);
+    auto g = norm.gradients(grads[0].contiguous(kLast), v[3], wants_x || wants_w, ctx->needs_input_grad(4), true, over_dy);
     Convolution c(k.conv.shape, k.conv.way, v[0], v[1]);
-    variable_list out(9);
-    if (wants_x) out[0] = c.input_gradient(g.x);
+    variable_list out(11);
+    if (wants_x && grads.size() == 1) out[0] = c.input_gradient(g.x);
+    if (wants_x && grads.size() > 1) out[0] = c.input_gradient(g.x, (alone(grads[1]) ? grads[1] : grads[1].clone()).contiguous(kLast));
     if (wants_w) out[1] = c.kernel_gradient(g.x);
     out[2] = g.weight;
     out[3] = g.bias;
@@ -177,7 +205,8 @@ at::Tensor batch_norm(const at::Tensor& x, const Norm& n, const at::Tensor& resi
 }
 
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& n,
-                     const at::Tensor& residual, bool relu) {
+                     const at::Tensor& residual, bool relu, at::Tensor* around) {
+  if (around) *around = x;
   bool training = c10::GradMode::is_enabled();
   if (training) drop_kept_kernels();  // for the memory
   if (!ours(x, w, stride, padding, n, residual)) return batch_norm(conv2d(x, w, stride, padding), n, residual, relu);
@@ -186,7 +215,11 @@ at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, i
     return folded_conv_norm(s, x, w, n, residual, relu);
   check(n, s.n * s.out_pixels() * s.co, s.co);
   bump_statistics(n);
-  return ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), stride, padding, n, relu);
+  bool fork = around && training && x.requires_grad();
+  auto y = ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), stride, padding, n, relu, fork,
+                           training ? holders_of_a_gradient() : 0);
+  if (fork) *around = y[1];
+  return y[0];
 }
 
 }  // namespace cordon

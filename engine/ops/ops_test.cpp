@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <thread>
@@ -250,6 +251,40 @@ void test_folded_at_once() {
   if (wrong > 0) fail("folded: " + std::to_string(wrong) + " layers differ between threads");
 }
 
+// A layer that the network forks at: the gradient of x comes along both paths. Where they join
+// again in a plain sum both get the same gradient, which none may write over.
+Results run_fork(const Conv& c, at::ScalarType type, const Results& in, bool join, bool own) {
+  auto stat = type == at::kDouble ? at::kDouble : at::kFloat;
+  auto x = leaf(in[0], type, true), w = leaf(in[1], stat, true), residual = leaf(in[2], type, true);
+  auto one = at::ones({c.co}, stat), zero = at::zeros({c.co}, stat);
+  at::Tensor y, around = x;
+  if (own) {
+    y = cordon::conv_norm(x, w, c.stride, c.padding, {one, zero, zero.clone(), one.clone(), cordon::NormTrain, 0.1, 1e-5}, residual,
+                          true, &around);
+  } else {
+    y = at::conv2d(x, w.to(type), {}, {c.stride, c.stride}, {c.padding, c.padding});
+    y = (at::batch_norm(y, one, zero, {}, {}, true, 0.1, 1e-5, false) + residual).relu();
+  }
+  auto dy = in[3].to(type), da = in[4].to(type);
+  (join ? ((y + around) * dy).sum() : (y * dy).sum() + (around * da).sum()).backward();
+  return {y.detach(), x.grad(), w.grad(), residual.grad()};
+}
+
+void test_fork(const Conv& c, at::ScalarType type, bool join) {
+  auto name = "fork " + std::to_string(c.n) + "x" + std::to_string(c.ci) + "x" + std::to_string(c.h) + "x" + std::to_string(c.w) +
+              " to " + std::to_string(c.co) + " k" + std::to_string(c.k) + " s" + std::to_string(c.stride) +
+              (join ? " joined" : "") + type_name(type);
+  auto x = at::randn({c.n, c.ci, c.h, c.w}).to(type).contiguous(kLast), w = (at::randn({c.co, c.ci, c.k, c.k}) / c.k).to(type);
+  auto like = at::conv2d(x.to(at::kFloat), w.to(at::kFloat), {}, {c.stride, c.stride}, {c.padding, c.padding});
+  auto residual = at::randn_like(like).sign() * 8;  // which side of 0 a sum is on is not a matter of rounding
+  Results in = {x, w, residual.to(type), at::randn_like(like).to(type), at::randn_like(x)};
+  auto exact = run_fork(c, at::kDouble, in, join, false), own = run_fork(c, type, in, join, true);
+  bool atens = type == at::kFloat || cordon::isa() >= cordon::Isa::kAvx512;
+  auto aten = atens ? run_fork(c, type, in, join, false) : own;
+  const char* parts[] = {" y", " dx", " dw", " dresidual"};
+  for (int i = 0; i < 4; i++) compare(name + parts[i], own[i], aten[i], exact[i]);
+}
+
 // conv_norm's backward writes over what it kept: a second one is refused, not wrong.
 void test_backward_twice() {
   auto x = at::randn({8, 32, 4, 4}).contiguous(kLast), w = at::randn({32, 32, 3, 3}).contiguous(kLast).requires_grad_(true);
@@ -313,30 +348,43 @@ void test_nan(at::ScalarType type) {
   if (!own[0].isnan().equal(residual.isnan()) || !own[6].equal(ones)) fail("NaN" + type_name(type));
 }
 
-// Blocks taken and given back in any order never overlap, and join again.
+// Blocks taken and given back in any order, some of them scratch, never overlap, and join again.
 void test_heap() {
+  struct Block {
+    unsigned char* data;
+    size_t size;
+    std::shared_ptr<void> owner;
+  };
   std::mt19937 random(1);
   auto allocator = c10::GetCPUAllocator();
-  std::vector<std::pair<c10::DataPtr, size_t>> held;
+  auto of_tensor = [&](size_t n) {
+    auto owner = std::make_shared<c10::DataPtr>(allocator->allocate(n));
+    return Block{static_cast<unsigned char*>(owner->get()), n, owner};
+  };
+  auto of_scratch = [](size_t n) {
+    auto owner = std::make_shared<at::Tensor>(cordon::scratch({(int64_t)n}, at::kByte));
+    return Block{owner->data_ptr<uint8_t>(), n, owner};
+  };
+  std::vector<Block> held;
   auto drop = [&](size_t i) {
-    auto p = static_cast<const unsigned char*>(held[i].first.get());
-    size_t n = held[i].second;
+    auto [p, n, owner] = held[i];
     checks++;
     if ((uintptr_t)p % 64 || p[0] != n % 251 || p[n / 2] != n % 251 || p[n - 1] != n % 251)
       fail("heap: a block of " + std::to_string(n) + " bytes");
     std::swap(held[i], held.back());
     held.pop_back();
   };
-  void* lowest = allocator->allocate(1 << 20).get();
-  for (int i = 0; i < 2000; i++) {
+  auto lowest = of_tensor(1 << 20).data, highest = of_scratch(1 << 20).data;
+  if (highest < lowest + (1 << 30)) fail("heap: scratch beside the tensors");
+  for (int i = 0; i < 3000; i++) {
     size_t n = random() % (i % 2 ? 1 << 12 : 1 << 20) + 1;
-    held.emplace_back(allocator->allocate(n), n);
-    std::memset(held.back().first.get(), (int)(n % 251), n);
+    held.push_back(i % 3 ? of_tensor(n) : of_scratch(n));
+    std::memset(held.back().data, (int)(n % 251), n);
     while (held.size() > 100) drop(random() % held.size());
   }
   while (!held.empty()) drop(random() % held.size());
   checks++;
-  if (allocator->allocate(1 << 20).get() != lowest) fail("heap: the blocks did not join");
+  if (of_tensor(1 << 20).data != lowest || of_scratch(1 << 20).data != highest) fail("heap: the blocks did not join");
 }
 
 }  // namespace
@@ -348,7 +396,7 @@ int main() {
     return 0;
   }
   std::printf("%s: ", cordon::isa_name());
-  cordon::use_heap();
+  bool heap = cordon::use_heap();
   at::manual_seed(1);
   for (int threads : {1, 2}) {
     at::set_num_threads(threads);
@@ -401,6 +449,16 @@ int main() {
                               {9, 32, 4, 4, 32, 3, 2, 1}, {3, 32, 5, 7, 48, 3, 1, 1}, {20, 64, 16, 16, 64, 3, 1, 1}, {70, 32, 7, 7, 48, 3, 1, 1},
                               {4, 3, 28, 28, 64, 7, 2, 3}, {5, 32, 12, 12, 32, 3, 2, 1}, {4, 8, 5, 5, 20, 1, 1, 0}})
           test_folded(c, residual, relu);
+    for (auto type : {at::kFloat, at::kBFloat16}) {
+      for (const auto& c : {Conv{16, 64, 8, 8, 256, 1, 1, 0}, {5, 32, 7, 7, 48, 1, 2, 0}, {40, 512, 1, 1, 80, 1, 1, 0},
+                            {33, 64, 2, 2, 64, 3, 1, 1}, {32, 32, 2, 2, 48, 3, 2, 1}, {50, 48, 1, 1, 32, 3, 1, 1},
+                            {9, 32, 4, 4, 32, 3, 2, 1}, {20, 64, 16, 16, 64, 3, 1, 1}, {4, 3, 28, 28, 64, 7, 2, 3},
+                            {5, 32, 20, 20, 32, 3, 2, 1}, {4, 8, 5, 5, 20, 1, 1, 0}})
+        test_fork(c, type, false);
+      for (const auto& c : {Conv{16, 64, 8, 8, 64, 1, 1, 0}, {33, 64, 2, 2, 64, 3, 1, 1}, {50, 32, 1, 1, 32, 3, 1, 1},
+                            {20, 64, 16, 16, 64, 3, 1, 1}})
+        test_fork(c, type, true);
+    }
     test_folded_again();
     test_folded_at_once();
     test_backward_twice();
@@ -410,7 +468,7 @@ int main() {
     test_nan(at::kFloat);
     test_nan(at::kBFloat16);
   }
-  test_heap();
+  if (heap) test_heap();
   std::printf("%d checks, %d failures\n", checks, failures);
   return failures != 0;
 }

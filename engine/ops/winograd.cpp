@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "heap.h"
 #include "isa.h"
 #include "product.h"
 #include "share.h"
@@ -137,13 +138,14 @@ void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform
 // The epilogue of a pixel's channels.
 CORDON_VECTORS void finish(float* y, const float* bias, const float* residual, int64_t channels, bool relu) {
   for (int64_t c = 0; c < channels; c++) {
-    float v = y[c] + bias[c];
+    float v = y[c];
+    if (bias) v += bias[c];
     if (residual) v += residual[c];
     y[c] = relu && v <= 0 ? 0 : v;
   }
 }
 
-// Transforms products to the pixels of the tiles from `first` on; a bias calls for the epilogue.
+// Transforms products to the pixels of the tiles from `first` on.
 void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::Tensor& image, const Epilogue& e) {
   int64_t count = m.rows, channels = m.columns;
   const float* in = static_cast<const float*>(m.data);
@@ -160,7 +162,7 @@ void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::
       elements(in, m.batch, count, channels, t, from);
       tiles.pixels(out, channels, first + t, size, nowhere.data(), to);
       transform(from, to, channels);
-      if (!bias) continue;
+      if (!bias && !residual) continue;
       for (int i = 0; i < size * size; i++)
         if (float* y = to[i]; y != nowhere.data())
           finish(y, bias, residual ? residual + (y - out) : nullptr, channels, e.relu);
@@ -180,7 +182,7 @@ void each_block(const Tiles& tiles, int64_t ci, int64_t co, F f) {
   int64_t products = tiles.method.products, fitting = kBlockBytes / (products * (ci + co) * (int64_t)sizeof(float));
   // Odd, for else the matrices lie a multiple of a page apart and share few sets of the cache.
   int64_t height = std::min(tiles.count, std::max(fitting, kLeastTiles) | 1);
-  auto v = at::empty({products * height * ci}, at::kFloat), m = at::empty({products * height * co}, at::kFloat);
+  auto v = scratch({products * height * ci}, at::kFloat), m = scratch({products * height * co}, at::kFloat);
   for (int64_t first = 0; first < tiles.count; first += height) {
     int64_t size = std::min(height, tiles.count - first);
     f(first, Matrix(v, size, ci, products), Matrix(m, size, co, products));
@@ -189,10 +191,10 @@ void each_block(const Tiles& tiles, int64_t ci, int64_t co, F f) {
 
 // ---- The convolution and its gradients ----
 
-// U (products × co × ci) of the kernels, or of the kernels turned by 180°.
+// U (products × co × ci) of the kernels, or of the kernels turned by 180°: scratch.
 at::Tensor transformed(const Method& method, const at::Tensor& weight, bool turned) {
   int64_t co = weight.size(0), ci = weight.size(1);
-  auto u = at::empty({method.products, co, ci}, weight.options().memory_format(at::MemoryFormat::Contiguous));
+  auto u = scratch({method.products, co, ci}, at::kFloat);
   const float* in = weight.data_ptr<float>();
   float* out = u.data_ptr<float>();
   at::parallel_for(0, co, 4, [&](int64_t begin, int64_t end) {
@@ -240,7 +242,7 @@ at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, int64_t co, F multi
 // The gradient of the kernels, added up block by block.
 at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Tensor& dy) {
   int64_t ci = x.size(1), co = dy.size(1);
-  auto du = at::empty({tiles.method.products, co, ci}, at::kFloat);
+  auto du = scratch({tiles.method.products, co, ci}, at::kFloat);
   Matrix sums(du, co, ci, tiles.method.products);
   each_block(tiles, ci, co, [&](int64_t first, const Matrix& v, const Matrix& dm) {
     take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
@@ -269,11 +271,11 @@ at::Tensor winograd(const at::Tensor& x, const at::Tensor& w) {
   return convolve(tiles, x, w.size(0), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); });
 }
 
-at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w) {
+at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w, const at::Tensor& sum) {
   Tiles tiles(dy);
   auto u = transformed(tiles.method, w, true);
   Matrix kernels(u, w.size(0), w.size(1), tiles.method.products);
-  return convolve(tiles, dy, w.size(1), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); });
+  return convolve(tiles, dy, w.size(1), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); }, {{}, sum});
 }
 
 at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy) { return kernel_gradient(Tiles(x), x, dy); }

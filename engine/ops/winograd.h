@@ -14,7 +14,7 @@ bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co);
 
 // That convolution and its gradients; all channels-last. Only with have_products.
 at::Tensor winograd(const at::Tensor& x, const at::Tensor& w);
-at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w);
+at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w, const at::Tensor& sum);
 at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy);
 
 // The same in two steps: the kernels transformed for a shape, or another of as many

@@ -188,11 +188,12 @@ func (k *plain) add(b *builder, name string, in, out, kernel, stride int) {
 }
 
 func (k *plain) forward(p *pass, x torch.Tensor) torch.Tensor {
-	y, last := x, len(k.convs)-1
-	for i := range last {
+	y, around := p.forked(k.convs[0], k.norms[0], x, true)
+	last := len(k.convs) - 1
+	for i := 1; i < last; i++ {
 		y = p.normalized(k.convs[i], k.norms[i], y, torch.Tensor{}, true)
 	}
-	residual := k.shortcut.forward(p, x)
+	residual := k.shortcut.forward(p, around)
 	return p.normalized(k.convs[last], k.norms[last], y, residual, true)
 }
 

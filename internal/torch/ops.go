@@ -33,8 +33,19 @@ func (s *Scope) BatchNorm(x Tensor, n BatchNorm, mode NormMode, residual Tensor,
 // ConvNorm is BatchNorm of Conv2d with the given kernel. In evaluation (NormRunning, a
 // scope without Grad) the two are one operation, which uses the residual up.
 func (s *Scope) ConvNorm(x, kernel Tensor, stride, padding int, n BatchNorm, mode NormMode, residual Tensor, relu bool) Tensor {
+	return s.convNorm(x, kernel, stride, padding, n, mode, residual, relu, nil)
+}
+
+// ConvNormFork is ConvNorm without a residual. Its second result is x for a path around the
+// layer: the gradient that comes back along it is added to in the layer's own product.
+func (s *Scope) ConvNormFork(x, kernel Tensor, stride, padding int, n BatchNorm, mode NormMode, relu bool) (y, around Tensor) {
+	y = s.convNorm(x, kernel, stride, padding, n, mode, Tensor{}, relu, &around.id)
+	return y, around
+}
+
+func (s *Scope) convNorm(x, kernel Tensor, stride, padding int, n BatchNorm, mode NormMode, residual Tensor, relu bool, around *int64) Tensor {
 	return Tensor{s.lib.ConvNorm(s.ptr, x.id, kernel.id, int64(stride), int64(padding), n.Weight.id, n.Bias.id,
-		n.RunningMean.id, n.RunningVar.id, int32(mode), n.Momentum, n.Eps, residual.id, flag(relu))}
+		n.RunningMean.id, n.RunningVar.id, int32(mode), n.Momentum, n.Eps, residual.id, flag(relu), around)}
 }
 
 // Add returns a + b.
