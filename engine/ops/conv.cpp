@@ -90,8 +90,7 @@ bool in_our_layout(const at::Tensor& x, const at::Tensor& w, int64_t stride, int
 Way way_of(const Shape& s, at::ScalarType type, bool x_grad) {
   if (type == at::kBFloat16 && amx_pays(s, x_grad)) return Way::kTiles;
   if (s.k == 1 && s.padding == 0) return Way::kPointwise;
-  if (s.k == 3 && s.stride == 1 && s.padding == 1 && type == at::kFloat && winograd_pays(s.n, s.ci, s.h, s.w, s.co))
-    return Way::kWinograd;
+  if (type == at::kFloat && winograd_pays(s)) return Way::kWinograd;
   if (s.pixels() <= 4) return Way::kDense;
   if (s.k == 3 && s.stride > 1 && s.ci >= 16 &&
       s.n * s.out_pixels() * 9 * s.ci * (int64_t)at::elementSize(type) <= kMostColumns)
@@ -163,7 +162,7 @@ Convolution::Convolution(const at::Tensor& x, const at::Tensor& w, int64_t strid
 
 at::Tensor Convolution::forward() const {
   const auto& s = shape;
-  if (way == Way::kWinograd) return winograd(x, kernel);
+  if (way == Way::kWinograd) return winograd(s, x, kernel);
   if (way == Way::kTiles) return amx_forward(s, x, kernel);
   if (way == Way::kAten || (way == Way::kColumns && !columns_pay(s, x.scalar_type())))
     return at::conv2d(x, kernel, {}, {s.stride, s.stride}, {s.padding, s.padding}).contiguous(kLast);
@@ -182,7 +181,7 @@ at::Tensor Convolution::input_gradient(const at::Tensor& dy, const at::Tensor& s
   const auto& s = shape;
   auto type = x.scalar_type();
   auto added = [&](const at::Tensor& dx) { return sum.defined() ? at::Tensor(sum).add_(dx) : dx; };
-  if (way == Way::kWinograd) return winograd_input_gradient(dy, kernel, sum);
+  if (way == Way::kWinograd) return winograd_input_gradient(s, dy, kernel, sum);
   if (way == Way::kTiles) return added(amx_input_gradient(s, dy, kernel));
   if (way == Way::kAten || (way == Way::kColumns && (type != at::kFloat || s.pixels() > 64)))
     return added(aten_gradient(*this, dy, true));
@@ -201,7 +200,7 @@ at::Tensor Convolution::input_gradient(const at::Tensor& dy, const at::Tensor& s
 
 at::Tensor Convolution::kernel_gradient(const at::Tensor& dy) const {
   const auto& s = shape;
-  if (way == Way::kWinograd) return winograd_kernel_gradient(x, dy);
+  if (way == Way::kWinograd) return winograd_kernel_gradient(s, x, dy);
   if (way == Way::kTiles) return amx_kernel_gradient(s, x, dy);
   if (way == Way::kAten) return aten_gradient(*this, dy, false);
   auto dw = new_image(s.co, s.ci, s.k, s.k, at::kFloat);

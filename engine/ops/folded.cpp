@@ -63,7 +63,7 @@ class Folded {
 
   at::Tensor convolve(const Shape& s, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& residual, bool relu) {
     auto& k = kernels(s, weight);
-    if (k.way == Way::kWinograd) return winograd(x, k.packed, {bias_, residual, relu});
+    if (k.way == Way::kWinograd) return winograd(s, x, k.packed, {bias_, residual, relu});
     if (k.way == Way::kAten) {
       auto y = at::conv2d(x, k.plain, bias_, {s.stride, s.stride}, {s.padding, s.padding});
       if (residual.defined()) y.add_(residual);

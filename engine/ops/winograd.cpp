@@ -10,6 +10,9 @@
 // Tiles of 4×4 from patches of 6×6 are 49 products, for 16 output pixels, where there are
 // enough of them. An image of 2×2 pixels is one tile and has no neighbours: 9
 // products where its taps inside the image are 16.
+//
+// With a stride of 2 an output pixel takes one tap from the even pixels of a row and two from
+// the odd ones, where two neighbours share theirs: 5 products for the two of them, 25 for 2×2.
 #include "winograd.h"
 
 #include <ATen/Parallel.h>
@@ -33,11 +36,22 @@ constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
 using Transform = void (*)(const float* const* from, float* const* to, int64_t channels);
 
+// Squares of pixels in an image, one for every tile.
+struct Squares {
+  int size, step;  // height and width; from one to the next
+  int before;      // pixels that the first begins outside the image
+};
+
 struct Method {
-  int products;  // elements of a transformed tile, each a matrix over tiles and channels
-  int tile;      // height and width of the output pixels that are computed together
-  int patch;     // and of the input pixels that they are computed from
+  int products;   // elements of a transformed tile, each a matrix over tiles and channels
+  Squares tile;   // the output pixels that are computed together
+  Squares patch;  // and the input pixels that they are computed from
   Transform input, output, output_gradient, weight, weight_gradient;
+};
+
+struct Methods {
+  Method patches, wide, whole;  // with a stride of 1
+  Method halving, doubling;     // with a stride of 2, and its input's gradient
 };
 
 #define CORDON_KERNELS basic
@@ -69,44 +83,49 @@ struct Method {
 
 int64_t tiles_of(int64_t h, int64_t w, int64_t size) { return (h + size - 1) / size * ((w + size - 1) / size); }
 
-// What n images of this size are computed by. 49 kernels have to meet enough tiles to be worth
-// making and reading.
-const Method& method_of(int64_t n, int64_t h, int64_t w) {
-  constexpr int64_t kEnough = 128;
-  bool whole = h == 2 && w == 2;
-  bool wide = 49 * tiles_of(h, w, 4) < 16 * tiles_of(h, w, 2) && n * tiles_of(h, w, 4) >= kEnough;
+// Many kernels have to meet enough tiles to be worth making and reading.
+constexpr int64_t kEnough = 128;
+
+const Methods& methods() {
 #ifdef CORDON_X86_KERNELS
-  if (isa() >= Isa::kAvx512) return whole ? avx512::whole : wide ? avx512::wide : avx512::patches;
-  if (isa() >= Isa::kAvx2) return whole ? avx2::whole : wide ? avx2::wide : avx2::patches;
+  if (isa() >= Isa::kAvx512) return avx512::methods;
+  if (isa() >= Isa::kAvx2) return avx2::methods;
 #endif
-  return whole ? basic::whole : wide ? basic::wide : basic::patches;
+  return basic::methods;
 }
+
+const Method& method_of(const Shape& s) {
+  if (s.stride == 2) return methods().halving;
+  if (s.h == 2 && s.w == 2) return methods().whole;
+  int64_t tiles = tiles_of(s.h, s.w, 4);
+  return 49 * tiles < 16 * tiles_of(s.h, s.w, 2) && s.n * tiles >= kEnough ? methods().wide : methods().patches;
+}
+
+const Method& backward_method_of(const Shape& s) { return s.stride == 2 ? methods().doubling : method_of(s); }
 
 // ---- Tiles ----
 
 constexpr int kMost = 49;  // products of any method
 
-// The tiles of images; the last of a row or column may reach outside.
+// The tiles of n images of h × w output pixels; the last of a row or column may reach outside.
 struct Tiles {
-  int64_t n, h, w, down, across, count;
   const Method& method;
+  int64_t n, h, w, down, across, count;
 
-  explicit Tiles(const at::Tensor& image)
-      : n(image.size(0)), h(image.size(2)), w(image.size(3)), method(method_of(n, h, w)) {
-    down = (h + method.tile - 1) / method.tile;
-    across = (w + method.tile - 1) / method.tile;
+  Tiles(const Method& method, int64_t n, int64_t h, int64_t w) : method(method), n(n), h(h), w(w) {
+    down = (h + method.tile.size - 1) / method.tile.size;
+    across = (w + method.tile.size - 1) / method.tile.size;
     count = n * down * across;
   }
 
-  // Where the size × size pixels around or in a tile are; `outside` for those that are not in the image.
+  // Where the pixels of a tile's square are in images of height × width; `outside` for those that are not in the image.
   template <class P>
-  void pixels(P images, int64_t channels, int64_t tile, int size, P outside, P* where) const {
-    int64_t border = (size - method.tile) / 2;
-    int64_t left = tile % across * method.tile - border, top = tile / across % down * method.tile - border;
-    P image = images + tile / (across * down) * h * w * channels;
-    for (int64_t a = top; a < top + size; a++)
-      for (int64_t b = left; b < left + size; b++)
-        *where++ = a < 0 || a >= h || b < 0 || b >= w ? outside : image + (a * w + b) * channels;
+  void pixels(P images, int64_t height, int64_t width, int64_t channels, const Squares& s, int64_t tile, P outside, P* where) const {
+    int64_t left = tile % across * s.step - s.before, top = tile / across % down * s.step - s.before;
+    P image = images + tile / (across * down) * height * width * channels;
+    for (int64_t a = top; a < top + s.size; a++)
+      for (int64_t b = left; b < left + s.size; b++)
+        *where++ = a < 0 || a >= height || b < 0 || b >= width ? outside : image + (a * width + b) * channels;
   }
 };
 
@@ -118,9 +137,10 @@ void elements(P all, int64_t products, int64_t count, int64_t channels, int64_t 
 
 constexpr int64_t kGrain = 16;  // tiles that are worth a thread
 
-// Transforms the size × size pixels of `out`'s tiles, which begin at `first`.
-void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform transform, int64_t first, const Matrix& out) {
-  int64_t count = out.rows, channels = out.columns;
+// Transforms the squares of `out`'s tiles, which begin at `first`.
+void take_apart(const Tiles& tiles, const at::Tensor& image, const Squares& squares, Transform transform, int64_t first,
+                const Matrix& out) {
+  int64_t count = out.rows, channels = out.columns, height = image.size(2), width = image.size(3);
   const float* in = image.data_ptr<float>();
   float* to = static_cast<float*>(out.data);
   const std::vector<float> zeros(channels);
@@ -128,7 +148,7 @@ void take_apart(const Tiles& tiles, const at::Tensor& image, int size, Transform
     const float* from[kMost];
     float* where[kMost];
     for (int64_t t = begin; t < end; t++) {
-      tiles.pixels(in, channels, first + t, size, zeros.data(), from);
+      tiles.pixels(in, height, width, channels, squares, first + t, zeros.data(), from);
       elements(to, out.batch, count, channels, t, where);
       transform(from, where, channels);
     }
@@ -150,8 +170,8 @@ void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::
   int64_t count = m.rows, channels = m.columns;
   const float* in = static_cast<const float*>(m.data);
   float* out = image.data_ptr<float>();
-  auto transform = tiles.method.output;
-  int size = tiles.method.tile;
+  const auto& method = tiles.method;
+  int size = method.tile.size;
   const float* bias = e.bias.defined() ? e.bias.data_ptr<float>() : nullptr;
   const float* residual = e.residual.defined() ? e.residual.data_ptr<float>() : nullptr;
   share_out(count, kGrain, [&](int64_t begin, int64_t end) {
@@ -160,8 +180,8 @@ void put_together(const Tiles& tiles, const Matrix& m, int64_t first, const at::
     float* to[16];
     for (int64_t t = begin; t < end; t++) {
       elements(in, m.batch, count, channels, t, from);
-      tiles.pixels(out, channels, first + t, size, nowhere.data(), to);
-      transform(from, to, channels);
+      tiles.pixels(out, tiles.h, tiles.w, channels, method.tile, first + t, nowhere.data(), to);
+      method.output(from, to, channels);
       if (!bias && !residual) continue;
       for (int i = 0; i < size * size; i++)
         if (float* y = to[i]; y != nowhere.data())
@@ -239,18 +259,7 @@ at::Tensor convolve(const Tiles& tiles, const at::Tensor& x, int64_t co, F multi
   return y;
 }
 
-// The gradient of the kernels, added up block by block.
-at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Tensor& dy) {
-  int64_t ci = x.size(1), co = dy.size(1);
-  auto du = scratch({tiles.method.products, co, ci}, at::kFloat);
-  Matrix sums(du, co, ci, tiles.method.products);
-  each_block(tiles, ci, co, [&](int64_t first, const Matrix& v, const Matrix& dm) {
-    take_apart(tiles, x, tiles.method.patch, tiles.method.input, first, v);
-    take_apart(tiles, dy, tiles.method.tile, tiles.method.output_gradient, first, dm);
-    product(dm.t(), v, sums, first > 0);
-  });
-  return transformed_back(tiles.method, du);
-}
+Matrix kernels_of(const at::Tensor& u) { return {u, u.size(1), u.size(2), u.size(0)}; }
 
 }  // namespace
 
@@ -258,38 +267,49 @@ at::Tensor kernel_gradient(const Tiles& tiles, const at::Tensor& x, const at::Te
 // 16 channels the transforms eat the gain, below 32 tiles reading U does. Odd
 // sizes compute pixels outside: 7×7 (58 % of the multiplications) still gains,
 // 5×5 (64 %) does not.
-bool winograd_pays(int64_t n, int64_t ci, int64_t h, int64_t w, int64_t co) {
-  int64_t tiles = tiles_of(h, w, 2);
-  return ci % 16 == 0 && co % 16 == 0 && ci >= 32 && co >= 32 && n * tiles >= 32 &&
-         16 * tiles * 10 <= 9 * h * w * 6;
+bool winograd_pays(const Shape& s) {
+  if (s.k != 3 || s.padding != 1 || s.stride > 2) return false;
+  if (s.ci % 16 != 0 || s.co % 16 != 0 || s.ci < 32 || s.co < 32) return false;
+  int64_t tiles = tiles_of(s.oh, s.ow, 2), products = 9 * s.out_pixels();
+  if (s.stride == 2) return s.n * tiles >= kEnough && 25 * tiles * 10 <= products * 7;
+  return s.n * tiles >= 32 && 16 * tiles * 10 <= products * 6;
 }
 
-at::Tensor winograd(const at::Tensor& x, const at::Tensor& w) {
-  Tiles tiles(x);
+at::Tensor winograd(const Shape& s, const at::Tensor& x, const at::Tensor& w) {
+  Tiles tiles(method_of(s), s.n, s.oh, s.ow);
   auto u = transformed(tiles.method, w, false);
-  auto kernels = Matrix(u, w.size(0), w.size(1), tiles.method.products).t();
-  return convolve(tiles, x, w.size(0), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); });
+  return convolve(tiles, x, s.co, [&](const Matrix& v, const Matrix& m) { product(v, kernels_of(u).t(), m); });
 }
 
-at::Tensor winograd_input_gradient(const at::Tensor& dy, const at::Tensor& w, const at::Tensor& sum) {
-  Tiles tiles(dy);
+at::Tensor winograd_input_gradient(const Shape& s, const at::Tensor& dy, const at::Tensor& w, const at::Tensor& sum) {
+  Tiles tiles(backward_method_of(s), s.n, s.h, s.w);
   auto u = transformed(tiles.method, w, true);
-  Matrix kernels(u, w.size(0), w.size(1), tiles.method.products);
-  return convolve(tiles, dy, w.size(1), [&](const Matrix& v, const Matrix& m) { product(v, kernels, m); }, {{}, sum});
+  return convolve(tiles, dy, s.ci, [&](const Matrix& v, const Matrix& m) { product(v, kernels_of(u), m); }, {{}, sum});
 }
 
-at::Tensor winograd_kernel_gradient(const at::Tensor& x, const at::Tensor& dy) { return kernel_gradient(Tiles(x), x, dy); }
+// Added up block by block.
+at::Tensor winograd_kernel_gradient(const Shape& s, const at::Tensor& x, const at::Tensor& dy) {
+  Tiles tiles(method_of(s), s.n, s.oh, s.ow);
+  const auto& method = tiles.method;
+  auto du = scratch({method.products, s.co, s.ci}, at::kFloat);
+  each_block(tiles, s.ci, s.co, [&](int64_t first, const Matrix& v, const Matrix& dm) {
+    take_apart(tiles, x, method.patch, method.input, first, v);
+    take_apart(tiles, dy, method.tile, method.output_gradient, first, dm);
+    product(dm.t(), v, kernels_of(du), first > 0);
+  });
+  return transformed_back(method, du);
+}
 
-int winograd_products(const Shape& s) { return method_of(s.n, s.h, s.w).products; }
+int winograd_products(const Shape& s) { return method_of(s).products; }
 
 Packed winograd_kernels(const Shape& s, const at::Tensor& w) {
-  const auto& method = method_of(s.n, s.h, s.w);
-  auto u = transformed(method, w, false);
-  return {u, Matrix(u, w.size(0), w.size(1), method.products).t()};
+  auto u = transformed(method_of(s), w, false);
+  return {u, kernels_of(u).t()};
 }
 
-at::Tensor winograd(const at::Tensor& x, Packed& kernels, const Epilogue& e) {
-  return convolve(Tiles(x), x, e.bias.numel(), [&](const Matrix& v, const Matrix& m) { kernels.product(v, m, {}); }, e);
+at::Tensor winograd(const Shape& s, const at::Tensor& x, Packed& kernels, const Epilogue& e) {
+  Tiles tiles(method_of(s), s.n, s.oh, s.ow);
+  return convolve(tiles, x, s.co, [&](const Matrix& v, const Matrix& m) { kernels.product(v, m, {}); }, e);
 }
 
 }  // namespace cordon
