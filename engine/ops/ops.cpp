@@ -49,7 +49,7 @@ struct NormKept {
 struct BothKept {
   ConvKept conv;
   NormKept norm;
-  size_t holders;  // of a gradient of its own
+  size_t holders;  // of a gradient that nobody else looks at
 };
 
 // A Function takes no undefined tensors: an empty one stands for none.
