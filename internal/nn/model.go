@@ -272,11 +272,10 @@ func (p *pass) normalized(c *conv, n *norm, x, residual torch.Tensor, relu bool)
 	return p.ConvNorm(x, c.weight.tensor, c.stride, c.padding, of, mode, residual, relu)
 }
 
-// forked is normalized without a residual, before which the network forks: around is x for
-// the other path.
-func (p *pass) forked(c *conv, n *norm, x torch.Tensor, relu bool) (y, around torch.Tensor) {
+// forked is normalized with ReLU where the network forks: around is x for the other path.
+func (p *pass) forked(c *conv, n *norm, x torch.Tensor) (y, around torch.Tensor) {
 	of, mode := n.rule(p)
-	return p.ConvNormFork(x, c.weight.tensor, c.stride, c.padding, of, mode, relu)
+	return p.ConvNormFork(x, c.weight.tensor, c.stride, c.padding, of, mode, true)
 }
 
 // linear is the final classifier.

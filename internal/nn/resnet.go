@@ -188,7 +188,7 @@ func (k *plain) add(b *builder, name string, in, out, kernel, stride int) {
 }
 
 func (k *plain) forward(p *pass, x torch.Tensor) torch.Tensor {
-	y, around := p.forked(k.convs[0], k.norms[0], x, true)
+	y, around := p.forked(k.convs[0], k.norms[0], x)
 	last := len(k.convs) - 1
 	for i := 1; i < last; i++ {
 		y = p.normalized(k.convs[i], k.norms[i], y, torch.Tensor{}, true)
