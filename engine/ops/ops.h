@@ -26,10 +26,10 @@ struct Norm {
 // Batch norm of x (N × C × H × W), then + residual (if defined), then ReLU (if asked).
 at::Tensor batch_norm(const at::Tensor& x, const Norm& norm, const at::Tensor& residual, bool relu);
 
-// batch_norm of conv2d. `around`, if given, becomes x for a path around the layer: the gradient that
-// comes back along it is added to in the layer's own product. Without grad mode and by the running statistics the norm goes into
-// the kernels, which are kept as the products want them until something trains, changes or
-// frees them; the residual's memory may then become the result's.
+// batch_norm of conv2d. `around`, if given, becomes x for a path around the layer: the gradient
+// that comes back along it is added to in the layer's own product. Without grad mode and by the
+// running statistics the norm goes into the kernels, which are kept as the products want them
+// until something trains, changes or frees them; the residual's memory may then become the result's.
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu, at::Tensor* around = nullptr);
 
