@@ -26,7 +26,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a signature or a meaning below changes. */
-#define CORDON_ENGINE_ABI 9
+#define CORDON_ENGINE_ABI 10
 
 typedef struct cordon_scope cordon_scope;
 typedef int64_t cordon_tensor;
@@ -85,6 +85,10 @@ cordon_tensor cordon_conv_norm(cordon_scope *, cordon_tensor x, cordon_tensor ke
                                cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
                                cordon_tensor running_var, int32_t mode, double momentum, double eps,
                                cordon_tensor residual, int32_t relu, cordon_tensor *around);
+/* With ReLU, and then the maximum of 3 × 3 values in steps of 2, padding 1. */
+cordon_tensor cordon_conv_norm_pool(cordon_scope *, cordon_tensor x, cordon_tensor kernel, int64_t stride, int64_t padding,
+                                    cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
+                                    cordon_tensor running_var, int32_t mode, double momentum, double eps);
 cordon_tensor cordon_add(cordon_scope *, cordon_tensor a, cordon_tensor b);
 cordon_tensor cordon_max_pool2d(cordon_scope *, cordon_tensor x, int64_t kernel, int64_t stride, int64_t padding);
 cordon_tensor cordon_global_avg_pool(cordon_scope *, cordon_tensor x); /* N × C × H × W to N × C */

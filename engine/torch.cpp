@@ -286,6 +286,15 @@ cordon_tensor cordon_conv_norm(cordon_scope* s, cordon_tensor x, cordon_tensor k
   });
 }
 
+cordon_tensor cordon_conv_norm_pool(cordon_scope* s, cordon_tensor x, cordon_tensor kernel, int64_t stride, int64_t padding,
+                                    cordon_tensor weight, cordon_tensor bias, cordon_tensor running_mean,
+                                    cordon_tensor running_var, int32_t mode, double momentum, double eps) {
+  return made(s, "conv_norm_pool", [&] {
+    auto norm = norm_of(weight, bias, running_mean, running_var, mode, momentum, eps);
+    return cordon::conv_norm_pool(in_precision(s, get(x)), get(kernel), stride, padding, norm);
+  });
+}
+
 cordon_tensor cordon_add(cordon_scope* s, cordon_tensor a, cordon_tensor b) {
   return made(s, "add", [&] { return get(a).add(get(b)); });
 }

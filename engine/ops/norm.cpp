@@ -1,10 +1,11 @@
-// Batch norm, the addition of a residual and ReLU in one pass over memory, and
-// their gradients in two. Channels-last on the CPU; all else is ATen's.
+// Batch norm, the addition of a residual and ReLU, or ReLU and a max pool, in one pass over
+// memory, and their gradients in two. Channels-last on the CPU; all else is ATen's.
 #include "norm.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -19,6 +20,7 @@ namespace cordon {
 namespace {
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
+constexpr uint32_t kNoTap = 9;  // of 3×3
 
 // What a channel's values are normalised by: (x - mean) · scale + bias.
 struct Affine {
@@ -35,6 +37,8 @@ struct Kernels {
                         float* sums, float* dots);
   void (*gradient)(const T* dy, const T* y, const T* x, T* dx, int64_t rows, int64_t channels, const Affine&, Gate,
                    const float* slope, const float* offset);
+  void (*pool)(const T* const* rows, T* y, uint16_t* taken, int64_t width, int64_t channels);
+  void (*unpool)(const T* const* dy, const uint16_t* const* taken, int64_t first, T* dz, int64_t width, int64_t channels);
 };
 
 #define CORDON_KERNELS basic
@@ -92,8 +96,8 @@ const Kernels<T>& best_kernels() {
 struct Blocks {
   int64_t rows, channels, height, count;
 
-  explicit Blocks(const at::Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {
-    height = std::max<int64_t>(1, (1 << 14) / channels);
+  explicit Blocks(const at::Tensor& x) : Blocks(x, std::max<int64_t>(1, (1 << 14) / x.size(1))) {}
+  Blocks(const at::Tensor& x, int64_t height) : rows(x.numel() / x.size(1)), channels(x.size(1)), height(height) {
     count = (rows + height - 1) / height;
   }
   int64_t size(int64_t block) const { return std::min(height, rows - block * height); }
@@ -193,25 +197,75 @@ at::Tensor normalized(const Normalization& n, const at::Tensor& residual) {
 }
 
 template <class T>
-NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const at::Tensor& output, bool wants_x,
+std::unique_ptr<T[]> some(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
+
+// Row by row of the results, from three of x that are normalised in the cache.
+template <class T>
+at::Tensor max_pooled(const Normalization& n, at::Tensor& taken) {
+  int64_t c = n.x.size(1), h = n.x.size(2), w = n.x.size(3), results = (h + 1) / 2, width = (w + 1) / 2 * c;
+  auto y = at::empty({n.x.size(0), c, results, (w + 1) / 2}, n.x.options().memory_format(kLast));
+  taken = at::empty(y.numel(), at::kShort);
+  const auto& kernels = best_kernels<T>();
+  const T* in = data<T>(n.x);
+  T* out = data<T>(y);
+  auto* taps = data<uint16_t>(taken);
+  auto affine = affine_of(n.moments, n.bias);
+  share_out(n.x.size(0) * results, 1, [&](int64_t r, int64_t) {
+    auto memory = some<T>(3 * w * c);
+    const T* rows[3] = {};
+    for (int64_t i = 0; i < 3; i++) {
+      int64_t at = r % results * 2 + i - 1;
+      if (at < 0 || at >= h) continue;
+      T* row = memory.get() + i * w * c;
+      kernels.normalize(in + (r / results * h + at) * w * c, nullptr, row, w, c, affine, false);
+      rows[i] = row;
+    }
+    kernels.pool(rows, out + r * width, taps + r * width, w, c);
+  });
+  return y;
+}
+
+// The gradient before the pool of row `at` of all images' rows.
+template <class T>
+void unpool(const Normalization& n, const T* dy, const uint16_t* taken, int64_t at, T* dz) {
+  int64_t c = n.x.size(1), h = n.x.size(2), w = n.x.size(3), results = (h + 1) / 2, width = (w + 1) / 2 * c;
+  int64_t row = at % h, first = at / h * results + row / 2;
+  bool two = row % 2 == 1 && row / 2 + 1 < results;
+  const T* from[2] = {dy + first * width, two ? dy + (first + 1) * width : nullptr};
+  const uint16_t* taps[2] = {taken + first * width, taken + (first + 1) * width};
+  best_kernels<T>().unpool(from, taps, 1 + row % 2, dz, w, c);
+}
+
+template <class T>
+NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const at::Tensor& read, bool wants_x,
                            bool wants_residual, bool over_x, bool over_dy) {
-  Blocks blocks(n.x);
+  bool pool = n.gate == Gate::kPool;
+  Blocks blocks = pool ? Blocks(n.x, n.x.size(3)) : Blocks(n.x);
   int64_t c = blocks.channels;
   NormGradients out;
   out.weight = at::empty({c}, at::kFloat);
   out.bias = at::empty({c}, at::kFloat);
   const auto& kernels = best_kernels<T>();
-  Gate gate = n.gate;
-  const T *dy = data<T>(grad), *y = gate == Gate::kOutput ? data<T>(output) : nullptr, *in = data<T>(n.x);
+  Gate gate = pool ? Gate::kNone : n.gate;
+  const T *dy = data<T>(grad), *y = gate == Gate::kOutput ? data<T>(read) : nullptr, *in = data<T>(n.x);
   T* dz = nullptr;  // where the gradient before ReLU is wanted by itself
   if (wants_residual) out.residual = gate == Gate::kNone || over_dy ? grad : image_like(n.x);
   if (wants_residual && gate != Gate::kNone) dz = data<T>(out.residual);
   auto affine = affine_of(n.moments, n.bias);
+  // A block of the gradient of what the norm makes. Before a pool it is a row of an image, made in the cache.
+  auto block_of_dy = [&](int64_t at, int64_t b, std::unique_ptr<T[]>& memory) -> const T* {
+    if (!pool) return dy + at;
+    memory = some<T>(blocks.height * c);
+    unpool(n, dy, data<uint16_t>(read), b, memory.get());
+    return memory.get();
+  };
 
   auto both = at::empty({2, blocks.count, c}, at::kFloat);
   float *sums = data<float>(both), *dots = sums + blocks.count * c;
   blocks.each([&](int64_t at, int64_t rows, int64_t b) {
-    kernels.gradient_sums(dy + at, y ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine, gate, sums + b * c, dots + b * c);
+    std::unique_ptr<T[]> memory;
+    kernels.gradient_sums(block_of_dy(at, b, memory), y ? y + at : nullptr, in + at, dz ? dz + at : nullptr, rows, c, affine,
+                          gate, sums + b * c, dots + b * c);
   });
   std::vector<double> sum(c), dot(c);
   for (int64_t b = 0; b < blocks.count; b++) {
@@ -234,8 +288,10 @@ NormGradients gradients_of(const Normalization& n, const at::Tensor& grad, const
   if (over_x) out.x.unsafeGetTensorImpl()->bump_version();
   T* dx = data<T>(out.x);
   if (dz) dy = dz, y = nullptr, gate = Gate::kNone;
-  blocks.each([&](int64_t at, int64_t rows, int64_t) {
-    kernels.gradient(dy + at, y ? y + at : nullptr, in + at, dx + at, rows, c, affine, gate, slope.data(), offset.data());
+  blocks.each([&](int64_t at, int64_t rows, int64_t b) {
+    std::unique_ptr<T[]> memory;
+    kernels.gradient(block_of_dy(at, b, memory), y ? y + at : nullptr, in + at, dx + at, rows, c, affine, gate, slope.data(),
+                     offset.data());
   });
   return out;
 }
@@ -255,20 +311,21 @@ bool norm_in_our_layout(at::ScalarType type, at::IntArrayRef sizes, const Norm& 
   return n.mode == NormBatch || (per_channel(n.running_mean, c) && per_channel(n.running_var, c));
 }
 
-Normalization::Normalization(const at::Tensor& x, const Norm& n, bool residual, bool relu)
+Normalization::Normalization(const at::Tensor& x, const Norm& n, Gate gate)
     : x(x), weight(n.weight), bias(n.bias), moments((is_float(x) ? take_moments<float> : take_moments<uint16_t>)(x, n)),
-      gate(!relu      ? Gate::kNone
-           : residual ? Gate::kOutput
-                      : Gate::kInput),
-      constant(n.mode == NormRunning) {}
+      gate(gate), constant(n.mode == NormRunning) {}
 
 at::Tensor Normalization::forward(const at::Tensor& residual) const {
   return (is_float(x) ? normalized<float> : normalized<uint16_t>)(*this, residual);
 }
 
-NormGradients Normalization::gradients(const at::Tensor& dy, const at::Tensor& y, bool wants_x, bool wants_residual,
+at::Tensor Normalization::pooled(at::Tensor& taken) const {
+  return (is_float(x) ? max_pooled<float> : max_pooled<uint16_t>)(*this, taken);
+}
+
+NormGradients Normalization::gradients(const at::Tensor& dy, const at::Tensor& read, bool wants_x, bool wants_residual,
                                        bool over_x, bool over_dy) const {
-  return (is_float(x) ? gradients_of<float> : gradients_of<uint16_t>)(*this, dy, y, wants_x, wants_residual, over_x, over_dy);
+  return (is_float(x) ? gradients_of<float> : gradients_of<uint16_t>)(*this, dy, read, wants_x, wants_residual, over_x, over_dy);
 }
 
 }  // namespace cordon

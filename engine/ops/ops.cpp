@@ -106,7 +106,7 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
                             const at::Tensor& residual, const Norm& n, bool relu) {
     at::AutoDispatchBelowADInplaceOrView below;
     auto added = or_undefined(residual);
-    Normalization norm(x, n, added.defined(), relu);
+    Normalization norm(x, n, gate_of(added.defined(), relu));
     auto y = norm.forward(added);
     ctx->save_for_backward({x, if_output(norm.gate, y), weight, bias, norm.moments});
     keep(ctx, NormKept{norm.gate, norm.constant});
@@ -123,18 +123,19 @@ struct BatchNorm : torch::autograd::Function<BatchNorm> {
 };
 
 // Both as one: half the nodes, and the gradient between the two takes the memory of
-// the value between them, which nobody else has. With `fork` the second output is x.
+// the value between them, which nobody else has. With Gate::kPool a max pool follows, with `fork` the
+// second output is x.
 struct ConvNorm : torch::autograd::Function<ConvNorm> {
   static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& w, const at::Tensor& weight,
                                const at::Tensor& bias, const at::Tensor& residual, int64_t stride, int64_t padding,
-                               const Norm& n, bool relu, bool fork, size_t holders) {
+                               const Norm& n, Gate gate, bool fork, size_t holders) {
     at::AutoDispatchBelowADInplaceOrView below;
-    auto added = or_undefined(residual);
     Convolution c(x, w, stride, padding);
-    Normalization norm(c.forward(), n, added.defined(), relu);
-    auto y = norm.forward(added);
-    ctx->save_for_backward({x, c.kernel, norm.x, if_output(norm.gate, y), weight, bias, norm.moments});
-    keep(ctx, BothKept{{c.shape, c.way}, {norm.gate, norm.constant}, holders});
+    Normalization norm(c.forward(), n, gate);
+    at::Tensor taken;
+    auto y = gate == Gate::kPool ? norm.pooled(taken) : norm.forward(or_undefined(residual));
+    ctx->save_for_backward({x, c.kernel, norm.x, gate == Gate::kPool ? taken : if_output(gate, y), weight, bias, norm.moments});
+    keep(ctx, BothKept{{c.shape, c.way}, {gate, norm.constant}, holders});
     return fork ? variable_list{y, at::alias(x)} : variable_list{y};
   }
 
@@ -216,10 +217,21 @@ at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, i
   check(n, s.n * s.out_pixels() * s.co, s.co);
   bump_statistics(n);
   bool fork = around && training && x.requires_grad();
-  auto y = ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), stride, padding, n, relu, fork,
-                           training ? holders_of_a_gradient() : 0);
+  auto y = ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), stride, padding, n, gate_of(residual.defined(), relu),
+                           fork, training ? holders_of_a_gradient() : 0);
   if (fork) *around = y[1];
   return y[0];
+}
+
+at::Tensor conv_norm_pool(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& n) {
+  bool training = c10::GradMode::is_enabled();
+  if (!training || !ours(x, w, stride, padding, n, {}))
+    return at::max_pool2d(conv_norm(x, w, stride, padding, n, {}, true), 3, 2, 1);
+  drop_kept_kernels();
+  Shape s(x, w, stride, padding);
+  check(n, s.n * s.out_pixels() * s.co, s.co);
+  bump_statistics(n);
+  return ConvNorm::apply(x, w, n.weight, n.bias, or_empty({}), stride, padding, n, Gate::kPool, false, holders_of_a_gradient())[0];
 }
 
 }  // namespace cordon

@@ -33,6 +33,10 @@ at::Tensor batch_norm(const at::Tensor& x, const Norm& norm, const at::Tensor& r
 at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm,
                      const at::Tensor& residual, bool relu, at::Tensor* around = nullptr);
 
+// conv_norm with ReLU, then the maximum of 3×3 values in steps of 2, padding 1: a stem. Training makes no
+// image of ReLU's.
+at::Tensor conv_norm_pool(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding, const Norm& norm);
+
 // Frees the kernels that conv_norm keeps.
 void drop_kept_kernels();
 

@@ -107,6 +107,23 @@ void bench_norm(int64_t n, int64_t c, int64_t size, bool residual, at::ScalarTyp
               residual ? " + residual" : "", type == at::kFloat ? "fp32" : "bf16", both.own * 1e3, both.aten * 1e3);
 }
 
+// The stem with its pool in one, against its norm and ATen's pool one after the other.
+void bench_stem(int64_t n, int64_t size) {
+  auto x = at::randn({n, 3, size, size}).contiguous(kLast), w = make_weight(64, 3, 7);
+  auto p = make_norm(64);
+  auto dy = at::randn({n, 64, size / 4, size / 4}).contiguous(kLast);
+  cordon::Norm norm = {p.weight, p.bias, p.mean, p.var, cordon::NormTrain, 0.1, 1e-5};
+  auto t = race(
+      [&](bool own) {
+        auto y = own ? cordon::conv_norm_pool(x, w, 2, 3, norm)
+                     : at::max_pool2d(cordon::conv_norm(x, w, 2, 3, norm, {}, true), {3, 3}, {2, 2}, {1, 1});
+        y.backward(dy);
+        w.mutable_grad().reset();
+      },
+      21);
+  std::printf("stem %ldx%ld fp32  step %6.2f ms (with ATen's pool %6.2f)\n", (long)size, (long)size, t.own * 1e3, t.aten * 1e3);
+}
+
 // A convolution with its norm in evaluation, n images.
 void bench_evaluation(int64_t n, int64_t ci, int64_t size, int64_t co, int64_t k, int64_t stride, bool residual) {
   c10::AutoGradMode off(false);
@@ -249,6 +266,7 @@ int main(int argc, char** argv) {
     for (auto& c : convs) bench_conv(n, c[0], c[1], c[2], c[3], c[4], type);
     for (auto& b : norms) bench_norm(n, b[0], b[1], b[2] != 0, type);
   }
+  for (int64_t size : {32, 64}) bench_stem(n, size);
   for (auto& c : convs) bench_evaluation(2 * n, c[0], c[1], c[2], c[3], c[4], c[3] == 1 && c[2] == 4 * c[0]);
   bench_sgd(512, 512, 3);
 }

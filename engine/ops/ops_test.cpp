@@ -285,6 +285,42 @@ void test_fork(const Conv& c, at::ScalarType type, bool join) {
   for (int i = 0; i < 4; i++) compare(name + parts[i], own[i], aten[i], exact[i]);
 }
 
+// A stem with its pool in one, or ReLU's image made and pooled: the same values to the bit, and the same gradients
+// but for the order of sums.
+Results run_pool(const Conv& c, const Results& in, cordon::NormMode mode, bool one) {
+  auto x = in[0].detach().requires_grad_(c.x_grad), w = in[1].detach().requires_grad_(c.w_grad);
+  auto weight = in[2].detach().requires_grad_(c.w_grad), bias = in[3].detach().requires_grad_(c.w_grad);
+  cordon::Norm norm = {weight, bias, at::zeros({c.co}), at::ones({c.co}), mode, 0.1, 1e-5};
+  auto y = one ? cordon::conv_norm_pool(x, w, c.stride, c.padding, norm)
+               : at::max_pool2d(cordon::conv_norm(x, w, c.stride, c.padding, norm, {}, true), 3, 2, 1);
+  if (y.requires_grad()) y.backward(in[4].sizes() == y.sizes() ? in[4] : at::randn_like(y));
+  return {y.detach(), norm.running_mean, norm.running_var, x.grad(), w.grad(), weight.grad(), bias.grad()};
+}
+
+void test_pool(const Conv& c, at::ScalarType type, cordon::NormMode mode) {
+  auto name = "pool " + std::to_string(c.n) + "x" + std::to_string(c.ci) + "x" + std::to_string(c.h) + "x" + std::to_string(c.w) +
+              " to " + std::to_string(c.co) + " k" + std::to_string(c.k) + " mode " + std::to_string(mode) + type_name(type);
+  int64_t h = ((c.h + 2 * c.padding - c.k) / c.stride + 2) / 2, w = ((c.w + 2 * c.padding - c.k) / c.stride + 2) / 2;
+  Results in = {at::randn({c.n, c.ci, c.h, c.w}).to(type).contiguous(kLast), at::randn({c.co, c.ci, c.k, c.k}).contiguous(kLast),
+                at::randn({c.co}), at::randn({c.co}), at::randn({c.n, c.co, h, w}).to(type)};
+  auto one = run_pool(c, in, mode, true), two = run_pool(c, in, mode, false);
+  const char* parts[] = {" y", " running mean", " running var", " dx", " dw", " dweight", " dbias"};
+  for (int i = 0; i < 7; i++) {
+    checks++;
+    if (one[i].defined() != two[i].defined()) fail(name + parts[i] + ": there or not");
+    if (!one[i].defined()) continue;
+    double d = off_by(one[i], two[i].to(at::kDouble)), most = i < 3 ? 0 : type == at::kFloat ? 1e-5 : 1e-2;
+    if (!(d <= most)) fail(name + parts[i] + ": " + std::to_string(d) + " apart");
+  }
+  if (c.co % 16 != 0) return;
+  int threads = at::get_num_threads();
+  at::set_num_threads(3 - threads);
+  auto again = run_pool(c, in, mode, true);
+  at::set_num_threads(threads);
+  for (int i : {0, 5, 6})
+    if (one[i].defined() && !one[i].equal(again[i])) fail(name + parts[i] + ": depends on the number of threads");
+}
+
 // conv_norm's backward writes over what it kept: a second one is refused, not wrong.
 void test_backward_twice() {
   auto x = at::randn({8, 32, 4, 4}).contiguous(kLast), w = at::randn({32, 32, 3, 3}).contiguous(kLast).requires_grad_(true);
@@ -461,6 +497,11 @@ int main() {
       for (const auto& c : {Conv{16, 64, 8, 8, 64, 1, 1, 0}, {33, 64, 2, 2, 64, 3, 1, 1}, {50, 32, 1, 1, 32, 3, 1, 1},
                             {20, 64, 16, 16, 64, 3, 1, 1}})
         test_fork(c, type, true);
+      for (auto mode : {cordon::NormTrain, cordon::NormBatch, cordon::NormRunning})
+        for (const auto& c : {Conv{4, 3, 28, 28, 64, 7, 2, 3}, {3, 3, 15, 26, 64, 7, 2, 3}, {2, 16, 7, 9, 32, 3, 1, 1},
+                              {5, 16, 2, 1, 48, 3, 1, 1}, {3, 32, 1, 1, 16, 1, 1, 0}, {4, 8, 5, 5, 20, 1, 1, 0},
+                              {4, 3, 28, 28, 64, 7, 2, 3, false, true}, {4, 3, 28, 28, 64, 7, 2, 3, false, false}})
+          test_pool(c, type, mode);
     }
     test_folded_again();
     test_folded_at_once();

@@ -278,6 +278,12 @@ func (p *pass) forked(c *conv, n *norm, x torch.Tensor) (y, around torch.Tensor)
 	return p.ConvNormFork(x, c.weight.tensor, c.stride, c.padding, of, mode, true)
 }
 
+// pooled is normalized with ReLU and a max pool.
+func (p *pass) pooled(c *conv, n *norm, x torch.Tensor) torch.Tensor {
+	of, mode := n.rule(p)
+	return p.ConvNormPool(x, c.weight.tensor, c.stride, c.padding, of, mode)
+}
+
 // linear is the final classifier.
 type linear struct{ weight, bias *Param }
 

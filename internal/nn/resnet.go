@@ -117,15 +117,15 @@ func (r *resnet) forward(p *pass, x torch.Tensor) torch.Tensor {
 }
 
 func (r *resnet) stem(p *pass, x torch.Tensor) torch.Tensor {
-	if r.preact {
-		x = r.conv1.forward(p, x)
-	} else {
-		x = p.normalized(r.conv1, r.bn1, x, torch.Tensor{}, true)
+	switch {
+	case r.preact && r.pool:
+		return p.MaxPool2d(r.conv1.forward(p, x), 3, 2, 1)
+	case r.preact:
+		return r.conv1.forward(p, x)
+	case r.pool:
+		return p.pooled(r.conv1, r.bn1, x)
 	}
-	if r.pool {
-		x = p.MaxPool2d(x, 3, 2, 1)
-	}
-	return x
+	return p.normalized(r.conv1, r.bn1, x, torch.Tensor{}, true)
 }
 
 // projection is the shortcut of a block whose input has another shape than its

@@ -13,7 +13,7 @@ import (
 )
 
 // ABI is the version of engine/cordon_engine.h that this package speaks.
-const ABI = 9
+const ABI = 10
 
 // LibraryName is the file that holds the engine.
 const LibraryName = "libcordon_engine.so"
@@ -50,6 +50,7 @@ type library struct {
 	Conv2d        func(s uintptr, x, weight, stride, padding int64) int64
 	BatchNorm     func(s uintptr, x, weight, bias, mean, variance int64, mode int32, momentum, eps float64, residual int64, relu int32) int64
 	ConvNorm      func(s uintptr, x, kernel, stride, padding, weight, bias, mean, variance int64, mode int32, momentum, eps float64, residual int64, relu int32, around *int64) int64
+	ConvNormPool  func(s uintptr, x, kernel, stride, padding, weight, bias, mean, variance int64, mode int32, momentum, eps float64) int64
 	Add           func(s uintptr, a, b int64) int64
 	MaxPool2d     func(s uintptr, x, kernel, stride, padding int64) int64
 	GlobalAvgPool func(s uintptr, x int64) int64

@@ -48,6 +48,13 @@ func (s *Scope) convNorm(x, kernel Tensor, stride, padding int, n BatchNorm, mod
 		n.RunningMean.id, n.RunningVar.id, int32(mode), n.Momentum, n.Eps, residual.id, flag(relu), around)}
 }
 
+// ConvNormPool is ConvNorm with ReLU, then MaxPool2d of 3×3 windows, stride 2 and padding 1.
+// Training makes no image of what is pooled.
+func (s *Scope) ConvNormPool(x, kernel Tensor, stride, padding int, n BatchNorm, mode NormMode) Tensor {
+	return Tensor{s.lib.ConvNormPool(s.ptr, x.id, kernel.id, int64(stride), int64(padding), n.Weight.id, n.Bias.id,
+		n.RunningMean.id, n.RunningVar.id, int32(mode), n.Momentum, n.Eps)}
+}
+
 // Add returns a + b.
 func (s *Scope) Add(a, b Tensor) Tensor { return Tensor{s.lib.Add(s.ptr, a.id, b.id)} }
 
