@@ -104,7 +104,7 @@ test-torch2: ## engine and parity tests against the newest PyTorch
 	@sh scripts/install-deps.sh torch2
 	@sh tools/torch2.sh
 
-demo: deps engine build ## about 10 minutes: poison a sample of MNIST, clean it, evaluate
+demo: deps engine build ## a few minutes: poison a sample of MNIST, clean it, evaluate
 	@sh scripts/demo.sh
 
 demo-full: deps engine build ## the same on all of MNIST: about an hour

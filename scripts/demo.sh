@@ -12,7 +12,7 @@ if [ "${1:-}" = full ]; then
 	extent="all 60,000 training images; about an hour on two cores, an estimate follows"
 else
 	run=demo/run recipe=recipes/demo.toml
-	extent="a sample of $(sed -n 's/^sample *= *\([0-9]*\).*/\1/p' $recipe) training images; about 10 minutes on two cores"
+	extent="a sample of $(sed -n 's/^sample *= *\([0-9]*\).*/\1/p' $recipe) training images; a few minutes on two cores, an estimate follows"
 fi
 table=$run.table.txt
 
