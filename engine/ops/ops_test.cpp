@@ -382,6 +382,13 @@ void test_nan(at::ScalarType type) {
   auto own = run_norm(t, type, in, true);
   checks++;
   if (!own[0].isnan().equal(residual.isnan()) || !own[6].equal(ones)) fail("NaN" + type_name(type));
+  auto w = at::eye(32).view({32, 32, 1, 1}).contiguous(kLast).requires_grad_(true), one = at::ones({32});
+  x = at::zeros({2, 32, 5, 6}).to(type).contiguous(kLast);
+  x[0][5][2][3] = NAN;
+  cordon::Norm norm = {one, one, at::zeros({32}), one, cordon::NormRunning, 0.1, 1e-5};
+  auto y = cordon::conv_norm_pool(x, w, 1, 0, norm), want = at::max_pool2d(cordon::conv_norm(x, w, 1, 0, norm, {}, true), 3, 2, 1);
+  checks++;
+  if (!y.isnan().any().item<bool>() || !y.isnan().equal(want.isnan())) fail("NaN in a pool" + type_name(type));
 }
 
 // Blocks taken and given back in any order, some of them scratch, never overlap, and join again.
