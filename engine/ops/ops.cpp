@@ -182,6 +182,15 @@ void bump_statistics(const Norm& n) {
   for (auto* t : {&n.running_mean, &n.running_var}) t->unsafeGetTensorImpl()->bump_version();
 }
 
+// ConvNorm of what is ours.
+variable_list joined(const Shape& s, const at::Tensor& x, const at::Tensor& w, const Norm& n, const at::Tensor& residual,
+                     Gate gate, bool fork) {
+  check(n, s.n * s.out_pixels() * s.co, s.co);
+  bump_statistics(n);
+  return ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), s.stride, s.padding, n, gate, fork,
+                         c10::GradMode::is_enabled() ? holders_of_a_gradient() : 0);
+}
+
 }  // namespace
 
 at::Tensor conv2d(const at::Tensor& x, const at::Tensor& w, int64_t stride, int64_t padding) {
@@ -214,11 +223,8 @@ at::Tensor conv_norm(const at::Tensor& x, const at::Tensor& w, int64_t stride, i
   Shape s(x, w, stride, padding);
   if (!training && n.mode == NormRunning && x.scalar_type() == at::kFloat)
     return folded_conv_norm(s, x, w, n, residual, relu);
-  check(n, s.n * s.out_pixels() * s.co, s.co);
-  bump_statistics(n);
   bool fork = around && training && x.requires_grad();
-  auto y = ConvNorm::apply(x, w, n.weight, n.bias, or_empty(residual), stride, padding, n, gate_of(residual.defined(), relu),
-                           fork, training ? holders_of_a_gradient() : 0);
+  auto y = joined(s, x, w, n, residual, gate_of(residual.defined(), relu), fork);
   if (fork) *around = y[1];
   return y[0];
 }
@@ -228,10 +234,7 @@ at::Tensor conv_norm_pool(const at::Tensor& x, const at::Tensor& w, int64_t stri
   if (!training || !ours(x, w, stride, padding, n, {}))
     return at::max_pool2d(conv_norm(x, w, stride, padding, n, {}, true), 3, 2, 1);
   drop_kept_kernels();
-  Shape s(x, w, stride, padding);
-  check(n, s.n * s.out_pixels() * s.co, s.co);
-  bump_statistics(n);
-  return ConvNorm::apply(x, w, n.weight, n.bias, or_empty({}), stride, padding, n, Gate::kPool, false, holders_of_a_gradient())[0];
+  return joined(Shape(x, w, stride, padding), x, w, n, {}, Gate::kPool, false)[0];
 }
 
 }  // namespace cordon
